@@ -1,0 +1,156 @@
+"""Building a task's cache: one writer at a time, any number of worker processes, the same bytes for all numbers.
+
+`python -m rootstock.data.build` reads a pickled (task, directory, workers) from standard input: how `cached` has a cache built in a process
+of its own. A DataError leaves as exit code 2 with its message as the only standard output; progress is on standard error.
+"""
+
+import collections
+import contextlib
+import fcntl
+import json
+import multiprocessing
+import os
+import pickle
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from rootstock.data import cache
+from rootstock.data.errors import DataError
+from rootstock.data.tasks import Map, Task
+
+_AHEAD = 4  # pieces of work per worker that may wait, so that memory stays bounded
+
+
+def build(task: Task, directory: str | Path, workers: int = 2, progress: bool = True) -> None:
+    """Makes sure that `directory` holds the cache of `task`. One that is there already is compared with the task, and kept."""
+    directory = Path(directory)
+    if not (directory / cache.MANIFEST).is_file():
+        # A mistake in the task shows before anything is touched.
+        task.description()
+        task.inputs()
+    with _lock(directory):
+        if (directory / cache.MANIFEST).is_file():
+            check(task, directory)
+            return
+        counts = {split: Counter(documents=0, dropped=0) for split in task.splits}
+        with _workers(workers) as each:
+            cache.write(
+                {split: _not_empty(task, split, task.rows(split, counts[split], each)) for split in task.splits},
+                directory,
+                task.fields(),
+                description=task.description(),
+                inputs=_inputs(task),
+                vocabulary=task.load_vocabulary(),
+                counts=counts,
+                progress=_show if progress else lambda split, rows: rows,
+            )
+
+
+def check(task: Task, directory: str | Path) -> None:
+    """Raises unless the cache in `directory` is the task's: the same description and, where the input files are at hand, the same files."""
+    manifest = cache.read_manifest(directory)
+    found, expected = manifest["task"], json.loads(json.dumps(task.description()))
+    different = [key for key in expected | found if found.get(key) != expected.get(key)]
+    if different:
+        raise DataError(
+            f"the cache '{directory}' was made for another task: "
+            + "; ".join(f"{key} is {found.get(key)!r} there and {expected.get(key)!r} here" for key in different)
+            + ". Name another directory or delete this one."
+        )
+    try:
+        inputs = _inputs(task)
+    except DataError:
+        return  # a copied cache serves without its inputs
+    if inputs != manifest["inputs"]:
+        there, here = ({f"{file['file']} ({file['bytes']:,} bytes)" for file in files} for files in (manifest["inputs"], inputs))
+        raise DataError(
+            f"the cache '{directory}' was made from other files; only there: {', '.join(sorted(there - here)) or 'none'}; "
+            f"only here: {', '.join(sorted(here - there)) or 'none'}. Name another directory or delete this one."
+        )
+
+
+def _inputs(task: Task) -> list[dict[str, Any]]:
+    return [{"file": path.name, "bytes": path.stat().st_size} for path in task.inputs()]
+
+
+def _not_empty(task: Task, split: str, rows: Iterable) -> Iterator:
+    row = None
+    for row in rows:
+        yield row
+    if row is None:
+        read = ", ".join(map(str, task.inputs()[:3]))
+        raise DataError(
+            f"split '{split}' of the task '{task.name}' has no rows; read {read}. Give more text or another validation_fraction."
+        )
+
+
+def _show(split: str, rows: Iterable) -> Iterable:
+    return tqdm(rows, desc=f"caching {split}", unit=" rows", unit_scale=True, mininterval=0.5, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Held while `directory` is looked at and written; the system lets it go when its holder dies."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with open(directory.with_name(directory.name + ".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that is building the cache '{directory}'", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _workers(number: int) -> Iterator[Map]:
+    """A `map` over `number` processes that keeps the order and never holds more than a few results."""
+    if number <= 1:
+        yield map
+        return
+
+    # Threads inside every worker would only get in each other's way.
+    previous = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    pool = ProcessPoolExecutor(number, multiprocessing.get_context("spawn"))
+
+    def each(function: Callable, items: Iterable) -> Iterator:
+        waiting = collections.deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= _AHEAD * number:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise DataError("a worker process that was building the cache died; out of memory? Try fewer workers.") from error
+
+    try:
+        yield each
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if previous is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = previous
+
+
+def main() -> int:
+    task, directory, workers = pickle.load(sys.stdin.buffer)
+    try:
+        build(task, directory, workers)
+    except DataError as error:
+        print(error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

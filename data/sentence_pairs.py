@@ -1,0 +1,141 @@
+"""Sentence pairs for next-sentence prediction, as BERT's create_pretraining_data.py makes them (Devlin et al. 2018, arXiv 1810.04805).
+
+Sentences of a document are gathered until a target length is reached: the room of the row, or with probability `short_seq_prob` a
+random shorter one, drawn once a document. A is a random number of them from the front. B is the rest (label 0), or with probability
+`random_next_prob`, and always where there is one sentence alone, sentences of another document from a random one on (label 1); the
+rest then goes back to be used again. The longer side loses pieces from its front or back at random until both fit.
+
+Deviations: the other document comes from the same block of `block` documents (in BERT: from the same run over some files), so that
+memory is bounded, and is never the same one unless the block has no other; the validation split is made once, not `dupe_factor` times.
+"""
+
+import dataclasses
+import functools
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rootstock.data import files as text_files
+from rootstock.data import framing, vocabularies
+from rootstock.data.errors import DataError
+from rootstock.data.fields import Field, sequence_fields
+from rootstock.data.sentences import sentences
+from rootstock.data.tasks import PLACE, Map, Row, Task, batched
+from rootstock.data.text import documents_of
+
+Sentences = list[list[int]]  # a document
+
+_BATCH = 64
+_SHORTEST = 2  # pieces: one for each side
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePairTask(Task):
+    """Rows [CLS] A [SEP] B [SEP] with `is_random_next`: 0 = B follows A, 1 = B is from elsewhere."""
+
+    files: str | Sequence[str] = dataclasses.field(metadata=PLACE)  # globs or folders
+    vocabulary: str = dataclasses.field(metadata=PLACE)
+    length: int
+    validation_fraction: float = 0.02
+    characters: int = 4096  # as in `text.TextTask`: the splits are the same
+    short_seq_prob: float = 0.1
+    random_next_prob: float = 0.5
+    dupe_factor: int = 10
+    block: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.length < framing.PAIR + _SHORTEST:
+            raise DataError(f"SentencePairTask.length is {self.length}; a pair needs {framing.PAIR + _SHORTEST} or more.")
+        for name in ("validation_fraction", "short_seq_prob", "random_next_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"SentencePairTask.{name} is {getattr(self, name)}; expected a probability from 0 to 1.")
+
+    @property
+    def name(self) -> str:
+        return "sentence_pairs"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "validation") if self.validation_fraction else ("train",)
+
+    def fields(self) -> dict[str, Field]:
+        return sequence_fields(self.length) | {"is_random_next": Field(())}
+
+    def inputs(self) -> list[Path]:
+        return text_files.expand(self.files)
+
+    def rows(self, split: str, counts: Counter | None = None, each: Map = map) -> Iterator[Row]:
+        vocabulary = self.load_vocabulary()
+        counts = Counter() if counts is None else counts
+        encode = functools.partial(_encode, vocabulary.path, vocabulary.lowercase)
+        encoded = (document for some in each(encode, batched(documents_of(self, split), _BATCH)) for document in some)
+        for number, block in enumerate(batched(encoded, self.block)):
+            counts["documents"] += len(block)
+            block = [document for document in block if document]
+            for copy in range(self.dupe_factor if split == "train" else 1):
+                chance = random.Random(f"{self.seed}/{number}/{copy}")
+                for index in range(len(block)):
+                    for a, b, is_random in self.pairs(block, index, chance):
+                        yield framing.frame(a, b, vocabulary, self.length) | {"is_random_next": np.int32(is_random)}
+
+    def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
+        """The pairs of one document of a block, already cut to the row."""
+        room = self.length - framing.PAIR
+        target = chance.randint(_SHORTEST, room) if chance.random() < self.short_seq_prob else room
+        document = block[index]
+        start = 0
+        while start < len(document):
+            end, gathered = start, 0
+            while end < len(document) and gathered < target:
+                gathered += len(document[end])
+                end += 1
+            chunk = document[start:end]
+            split = chance.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
+            a = _joined(chunk[:split])
+            is_random = len(chunk) == 1 or chance.random() < self.random_next_prob
+            if is_random:
+                b = _from_elsewhere(block, index, target - len(a), chance)
+                start += split
+            else:
+                b = _joined(chunk[split:])
+                start = end
+            yield *_fitted(a, b, room, chance), is_random
+
+
+def _from_elsewhere(block: list[Sentences], index: int, wanted: int, chance: random.Random) -> list[int]:
+    other = chance.randrange(len(block) - 1) if len(block) > 1 else index
+    document = block[other + (other >= index and len(block) > 1)]
+    taken: list[int] = []
+    for sentence in document[chance.randrange(len(document)) :]:
+        taken += sentence
+        if len(taken) >= wanted:
+            break
+    return taken
+
+
+def _fitted(a: list[int], b: list[int], room: int, chance: random.Random) -> tuple[list[int], list[int]]:
+    """Pieces go from the longer side (B where they are equal), each from its front or back by a coin."""
+    a, b = list(a), list(b)
+    keep_a, keep_b = framing.longest_first(len(a), len(b), room)
+    return _trimmed(a, keep_a, chance), _trimmed(b, keep_b, chance)
+
+
+def _trimmed(ids: list[int], keep: int, chance: random.Random) -> list[int]:
+    front = sum(chance.random() < 0.5 for _ in range(len(ids) - keep))
+    return ids[front : front + keep]
+
+
+def _joined(parts: list[list[int]]) -> list[int]:
+    return [i for part in parts for i in part]
+
+
+def _encode(path: str, lowercase: bool, texts: list[str]) -> list[Sentences]:
+    vocabulary = vocabularies.load(path, lowercase)
+    cut = [sentences(text) for text in texts]
+    flat = iter(vocabulary.encode_batch([sentence for some in cut for sentence in some]))
+    encoded = [[next(flat) for _ in some] for some in cut]
+    return [[ids for ids in some if ids] for some in encoded]

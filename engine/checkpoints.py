@@ -1,0 +1,173 @@
+"""Checkpoints: Orbax composites of parameters, training state and data position, saved while training goes on.
+
+    checkpoints/STEP/params      every parameter by storage name: all that inspect, forward and evaluate read
+    checkpoints/STEP/training    optimizer state, carried values, step, elapsed seconds
+    checkpoints/STEP/position    JSON: the data position and what made the checkpoint
+
+A save becomes visible by an atomic rename, so a killed run leaves none half-written. The newest one that can be read wins; one that cannot is named,
+set aside and the one before it is used.
+"""
+
+import contextlib
+import datetime
+import pathlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from jaxtyping import Array
+
+from rootstock.engine import checksums
+from rootstock.engine.errors import UserError
+from rootstock.engine.state import TrainState
+from rootstock.models.layers import stack
+from rootstock.models.layers.parameters import Params
+
+FORMAT = 1
+
+
+def folder(model_dir: str | pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(model_dir).absolute() / "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one MODEL_DIR. `keep` newest ones stay, and beside them one for every `keep_hours`."""
+
+    def __init__(self, model_dir: str | pathlib.Path, keep: int = 2, keep_hours: float | None = None):
+        interval = None if keep_hours is None else datetime.timedelta(hours=keep_hours)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_time_interval=interval, create=True, enable_async_checkpointing=True)
+        self.folder = folder(model_dir)
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+        self._saving: threading.Thread | None = None
+        self._failed: Exception | None = None
+
+    def save(self, step: int, state: TrainState, position: dict) -> None:
+        """Starts a save; it goes on in the background. Does nothing if that step is saved already."""
+        self.wait()
+        if step in self.manager.all_steps():
+            return
+        with self._explained():
+            self.manager.save(step, args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.all_params), training=ocp.args.StandardSave(_training(state)),
+                position=ocp.args.JsonSave({"format": FORMAT, **position})))
+        self._saving = threading.Thread(target=self._finish, args=(step,), name="save")
+        self._saving.start()
+
+    def _finish(self, step: int) -> None:
+        try:
+            self.manager.wait_until_finished()
+            if jax.process_index() == 0:
+                checksums.seal(self.folder / str(step))
+        except Exception as error:  # noqa: BLE001 - belongs to the thread that trains
+            self._failed = error
+
+    def wait(self) -> None:
+        """Until the save under way is whole; raises here what went wrong with it."""
+        if self._saving is not None:
+            self._saving.join()
+            self._saving = None
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            with self._explained():
+                raise failed
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise UserError(f"a checkpoint could not be written to {self.folder}: {str(error).splitlines()[0]}; {self.last_good()}") from error
+
+    def last_good(self) -> str:
+        """For messages: the newest complete checkpoint."""
+        steps = self.manager.all_steps()
+        return f"the newest complete checkpoint is {self.folder / str(max(steps))}" if steps else "there is no checkpoint yet"
+
+    def restore(self, state: TrainState) -> tuple[TrainState, dict] | None:
+        """The newest readable checkpoint, in the layout of `state` (arrays or their shapes with shardings); None if there is none."""
+        steps = sorted(self.manager.all_steps(), reverse=True)
+        shape = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
+        params, training = jax.tree.map(shape, (state.all_params, _training(state)))
+        for step in steps:
+            if (wrong := checksums.damage(self.folder / str(step))) is not None:
+                self._set_aside(step, wrong)
+                continue
+            try:
+                found = self.manager.restore(step, args=ocp.args.Composite(
+                    params=ocp.args.StandardRestore(params), training=ocp.args.StandardRestore(training), position=ocp.args.JsonRestore()))
+            except Exception as error:  # noqa: BLE001 - a damaged file shows itself in any of a dozen exceptions
+                self._set_aside(step, f"{type(error).__name__}: {error}".splitlines()[0])
+                continue
+            names = state.params.keys()
+            restored = state.replace(params={n: found.params[n] for n in names}, frozen={n: found.params[n] for n in state.frozen}, **found.training)
+            return restored, found.position
+        if steps:
+            raise UserError(f"none of the checkpoints {steps} in {self.folder} can be read; they are kept there with the ending .damaged")
+        return None
+
+    def _set_aside(self, step: int, wrong: str) -> None:
+        path = self.folder / str(step)
+        logging.error("checkpoint %s is damaged: %s. It is set aside as %s.damaged and the one before it is used.", path, wrong, step)
+        if jax.process_index() == 0:
+            path.rename(path.with_name(f"{step}.damaged"))
+        self.manager.reload()
+
+    def close(self) -> None:
+        self.wait()
+        self.manager.close()
+
+
+def _training(state: TrainState) -> dict[str, Any]:
+    return {"opt_state": state.opt_state, "carried": state.carried, "step": state.step, "elapsed": state.elapsed}
+
+
+def newest(model_dir: str | pathlib.Path) -> int:
+    """The step of the newest complete checkpoint; a mistake if there is none."""
+    steps = [int(entry.name) for entry in folder(model_dir).glob("*") if entry.name.isdigit()] if folder(model_dir).is_dir() else []
+    if not steps:
+        raise UserError(f"{model_dir} holds no checkpoint (looked in {folder(model_dir)}); give the MODEL_DIR of a run that has saved one")
+    return max(steps)
+
+
+def read_params(model_dir: str | pathlib.Path, shardings: dict[str, jax.sharding.Sharding] | None = None, step: int | None = None) -> Params:
+    """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, on the first device)."""
+    step = newest(model_dir) if step is None else step
+    path = folder(model_dir) / str(step) / "params"
+    if (wrong := checksums.damage(path.parent)) is not None:
+        raise UserError(f"the checkpoint {path.parent} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            saved = dict(checkpointer.metadata(path).item_metadata)
+            alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            shapes = {n: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=(shardings or {}).get(n, alone)) for n, m in saved.items()}
+            return checkpointer.restore(path, shapes)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def to_host(params: Params) -> dict[str, np.ndarray]:
+    """Parameters as numpy arrays."""
+    return {name: np.asarray(value) for name, value in params.items()}
+
+
+def restack(source: Params, names: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    """`source`'s values under other storage names (stacked, unrolled or in other periods) with the same canonical names.
+
+    `names` maps each wanted storage name to its shape. Raises UserError naming what is missing or of another shape.
+    """
+    whole = stack.unstack(to_host(source))
+    result = {}
+    for name, shape in names.items():
+        parts = stack.address(name)
+        missing = [canonical for canonical, _ in parts if canonical not in whole]
+        if missing:
+            raise UserError(f"the checkpoint has no parameter {missing[0]} (and {len(missing) - 1} more of {name}); it has for example {sorted(whole)[:3]}")
+        value = whole[parts[0][0]] if parts[0][1] is None else np.stack([whole[canonical] for canonical, _ in parts])
+        if value.shape != shape:
+            raise UserError(f"the checkpoint's parameter {name} has shape {value.shape}, the model wants {shape}: another size of model or vocabulary")
+        result[name] = value
+    return result

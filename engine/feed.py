@@ -1,0 +1,79 @@
+"""Brings batches to the devices while the step before them still runs."""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from rootstock.engine.errors import UserError
+from rootstock.engine.partitioning import Partitioner
+from rootstock.engine.schedules import BatchRamp
+from rootstock.engine.sockets import Batch, Data
+
+
+def place(data: Data, start: int, size: int, partitioner: Partitioner) -> Batch:
+    """The global batch of `size` examples from `start`, laid out over the mesh; a process reads only the rows that its devices hold."""
+    shards = partitioner.batch_shards
+    sharding = partitioner.batch
+    if jax.process_count() == 1:
+        return jax.tree.map(lambda x: jax.device_put(x, sharding), data.batch(start, size))
+    rows: dict[int, list[np.ndarray]] = {}
+
+    def leaf(number, spec):
+        def part(index):
+            shard = (index[0].start or 0) * shards // spec.shape[0]
+            if shard not in rows:
+                rows[shard] = jax.tree.leaves(data.batch(start, size, shard, shards))
+            return rows[shard][number]
+
+        return jax.make_array_from_callback(spec.shape, sharding, part)
+
+    leaves, tree = jax.tree.flatten(data.spec(size))
+    return tree.unflatten(leaf(number, spec) for number, spec in enumerate(leaves))
+
+
+def abstract(data: Data, size: int, partitioner: Partitioner) -> Batch:
+    """The shapes and layout of a batch, for compiling ahead. Refuses sizes that the mesh does not divide."""
+    spec, shards = data.spec(size), partitioner.batch_shards
+    uneven = sorted({x.shape[0] for x in jax.tree.leaves(spec) if x.shape[0] % shards})
+    if uneven:
+        raise UserError(f"a batch has {uneven[0]} examples, which the {shards} data shards of the mesh {dict(partitioner.mesh.shape)} do not divide; "
+                        "change BATCH_SIZE or the mesh")
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.batch), spec)
+
+
+def batches(data: Data, ramp: BatchRamp, first: int, last: int, partitioner: Partitioner, ahead: int = 2) -> Iterator[Batch]:
+    """The batches of steps [first, last), read by a thread that stays at most `ahead` batches in front. Errors in the thread surface here."""
+    ready: queue.Queue = queue.Queue(maxsize=ahead)
+    stop = threading.Event()
+
+    def put(item) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work():
+        try:
+            for step in range(first, last):
+                if not put(place(data, ramp.position(step), ramp.size(step), partitioner)):
+                    return
+            put(None)
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the thread that waits
+            put(error)
+
+    thread = threading.Thread(target=work, name="feed", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

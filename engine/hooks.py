@@ -1,0 +1,56 @@
+"""Host-side work between steps. A recipe lists hooks in `Run.hooks`; saving, logging and stopping are the loop's own."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from rootstock.engine.evaluate import Evaluation, ObjectiveLoss
+from rootstock.engine.sockets import Data, Probe
+
+
+@dataclasses.dataclass
+class Evaluate:
+    """Runs a probe over each named data set `every` steps and at the end; `probes` has one for each name, or is empty for the run's own objective."""
+
+    data: Mapping[str, Data]
+    every: int
+    batch_size: int = 64
+    probes: Mapping[str, Probe] = dataclasses.field(default_factory=dict)
+    split: str = "validation"
+
+    def __post_init__(self):
+        self._evaluations: dict[str, Evaluation] = {}
+
+    def due(self, step: int, last: bool) -> bool:
+        return last or step % self.every == 0
+
+    def call(self, running: Any) -> None:
+        for name, data in self.data.items():
+            if name not in self._evaluations:
+                probe = self.probes.get(name) or ObjectiveLoss(running.run.objective)
+                self._evaluations[name] = Evaluation(running.blueprint, probe, data, self.batch_size)
+            with running.goodput.measure("evaluate"):
+                values = self._evaluations[name](running.eval_params())
+            running.writer.write(running.step, self.split, values, task=name)
+            running.say(f"step {running.step}: {name} " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+
+
+@dataclasses.dataclass
+class Profile:
+    """Writes a trace of `steps` steps from step `first` to MODEL_DIR/profile, for TensorBoard or Perfetto."""
+
+    first: int = 10
+    steps: int = 5
+
+    def due(self, step: int, last: bool) -> bool:
+        return step == self.first or (step == self.first + self.steps) or (last and self.first <= step < self.first + self.steps)
+
+    def call(self, running: Any) -> None:
+        if running.step == self.first:
+            jax.profiler.start_trace(str(running.model_dir / "profile"))
+        else:
+            jax.block_until_ready(running.state.step)
+            jax.profiler.stop_trace()
+            running.say(f"profile written to {running.model_dir / 'profile'}")

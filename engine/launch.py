@@ -1,0 +1,216 @@
+"""From a command line to a run: flags as in T5X, gin bound once and only here, mistakes told in one paragraph.
+
+    python -m rootstock.pretrain --gin_file=pretrain/bert_base.gin --gin.MODEL_DIR="'runs/base'" --gin.TRAIN_STEPS=1000
+
+Recipes use gin's dynamic registration: they import real Python paths, and no code carries a gin decorator.
+"""
+
+import argparse
+import ast
+import difflib
+import logging
+import os
+import pathlib
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+
+from rootstock.engine.errors import TRAINED, USER_MISTAKE, Stopped, UserError
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+RECIPES = PACKAGE / "gin_configs"
+
+
+def main(program: str, description: str, argv: Sequence[str] | None = None) -> int:
+    """Parses flags, binds gin, trains; returns the exit code. The whole of `python -m rootstock.pretrain` and `... finetune`."""
+    flags = parse(program, description, sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(program, flags))
+
+
+def guarded(function: Callable[[], int | None]) -> int:
+    """Runs a command; a user's mistake becomes a paragraph on standard error and exit code 2."""
+    try:
+        return function() or TRAINED
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.code
+    except UserError as error:
+        return _mistake(error)
+    except KeyboardInterrupt:
+        print("interrupted before anything could be saved", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError) as error:
+        told = _told_by_us(error)
+        if told is None:
+            raise
+        return _mistake(told)
+
+
+def parse(program: str, description: str, argv: Sequence[str]) -> argparse.Namespace:
+    """Flags; `--gin.NAME=value` is short for `--gin_bindings="NAME = value"`."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description, allow_abbrev=False,
+                                     epilog="""Exit codes: 0 trained to TRAIN_STEPS; 2 a mistake in flags, recipe or data; 75 saved on SIGTERM, start again to go on;
+                                     130 saved on Ctrl-C.""")
+    parser.add_argument("--gin_file", action="append", default=[], metavar="FILE", required=True,
+                        help="recipe, looked for in the working folder, then in the package's gin_configs; repeatable, later ones win")
+    parser.add_argument("--gin.NAME", dest="_", metavar="VALUE", help="binds a macro or parameter to a Python literal: --gin.SEED=1, --gin.MODEL_DIR=\"'runs/x'\"")
+    parser.add_argument("--gin_bindings", action="append", default=[], metavar="BINDING", help="a binding in full: 'bert.Config.layers = 6'; repeatable")
+    parser.add_argument("--gin_search_paths", default="", metavar="DIRS", help="more folders to look for recipes in, separated by commas")
+    parser.add_argument("--dry_run", action="store_true", help="print parameters, memory, steps, time and disk that the run would take, then stop")
+    parser.add_argument("--coordinator_address", metavar="HOST:PORT", help="of process 0, for a run of several processes without a cluster environment")
+    parser.add_argument("--process_count", type=int, metavar="N", help="processes in all")
+    parser.add_argument("--process_index", type=int, metavar="I", help="number of this process, from 0")
+    parser.add_argument("--distributed", action="store_true", help="start jax.distributed with what the cluster environment (SLURM, TPU pod, GKE) tells")
+    rest, short = [], []
+    for argument in argv:
+        (short if re.match(r"--gin\.[\w./@]+=", argument) else rest).append(argument)
+    flags = parser.parse_args(rest)
+    flags.gin_bindings += [argument.removeprefix("--gin.").replace("=", " = ", 1) for argument in short]
+    flags.command = shlex.join([f"python -m {program}", *argv]).replace("'python -m " + program + "'", f"python -m {program}")
+    return flags
+
+
+def bind(files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()) -> None:
+    """Reads recipes and bindings into gin. Raises UserError for a file that is not there, a line that does not parse and a macro that no recipe defines."""
+    import gin
+
+    gin.clear_config()
+    folders = ["", *search_paths, str(RECIPES), str(PACKAGE)]
+    for folder in folders:
+        gin.add_config_file_search_path(folder)
+    for file in files:
+        if not any(os.path.isfile(os.path.join(folder, file)) for folder in folders):
+            raise UserError(f"--gin_file={file}: there is no such recipe in the working folder or in {RECIPES}{_nearest(file, recipes())}")
+    logging.getLogger().addFilter(_no_path_errors)
+    try:
+        gin.parse_config_files_and_bindings(list(files), [], finalize_config=False, skip_unknown=False)
+    except Exception as error:
+        raise UserError(f"a recipe of {', '.join(files)} is wrong: {_first_line(error)}") from error
+    finally:
+        logging.getLogger().removeFilter(_no_path_errors)
+    known = sorted(macros())
+    for binding in bindings:
+        name, _, value = binding.partition("=")
+        if re.fullmatch(r"\w+", name.strip()) and name.strip() not in known:
+            raise UserError(f"--gin.{name.strip()}: no recipe defines the macro {name.strip()}{_nearest(name.strip(), known)}; defined are {', '.join(known)}")
+        try:
+            gin.parse_config(binding)
+        except Exception as error:
+            raise UserError(f"the binding {binding!r} is wrong: {_first_line(error)}{_quoting(name.strip(), value.strip())}") from error
+    _check_macros()
+
+
+def macros() -> dict[str, str]:
+    """The macros that are defined, each with its value as text."""
+    import gin
+
+    found = {}
+    for (scope, selector), parameters in gin.config._CONFIG.items():  # noqa: SLF001 - gin has no public way to ask
+        if selector == "gin.macro":
+            found[scope] = repr(parameters.get("value"))
+    return found
+
+
+def recipes() -> list[str]:
+    """The recipes that come with the package, as `--gin_file` names them."""
+    return sorted(str(path.relative_to(RECIPES)) for path in RECIPES.rglob("*.gin"))
+
+
+def fetch(name: str = "rootstock.engine.train.Run"):
+    """The object at the root of a recipe, built by gin with all its bindings."""
+    import gin
+
+    module, _, leaf = name.rpartition(".")
+    try:
+        return gin.get_configurable(f"{module.rpartition('.')[2]}.{leaf}")()
+    except ValueError as error:
+        if "Could not find" in str(error) or "No configurable" in str(error):
+            raise UserError(f"the recipe binds nothing of {name}: it describes no run. Include a recipe of gin_configs/pretrain or gin_configs/finetune") from error
+        raise
+
+
+def _run(program: str, flags: argparse.Namespace) -> int:
+    _start_distributed(flags)
+    bind(flags.gin_file, flags.gin_bindings, [folder for folder in flags.gin_search_paths.split(",") if folder])
+    import gin
+
+    from rootstock.engine import dry_run, train
+
+    run = fetch()
+    if flags.dry_run:
+        print(dry_run.summary(run))
+        return TRAINED
+    running = train.train(run, gin.operative_config_str, flags.command)
+    running.say(f"done: {running.model_dir}/report.html")
+    return TRAINED
+
+
+def _start_distributed(flags: argparse.Namespace) -> None:
+    import jax
+
+    if flags.coordinator_address:
+        if flags.process_count is None or flags.process_index is None:
+            raise UserError("--coordinator_address needs --process_count and --process_index")
+        if jax.config.jax_platforms == "cpu":
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(flags.coordinator_address, flags.process_count, flags.process_index)
+    elif flags.distributed:
+        jax.distributed.initialize()
+
+
+def _check_macros() -> None:
+    """gin says nothing of `%MACRO` that nobody defines until it is used, and nothing of REQUIRED at all."""
+    import gin
+
+    defined = macros()
+    required = [name for name, value in defined.items() if "REQUIRED" in value]
+    if required:
+        examples = " ".join(f"--gin.{name}=\"'...'\"" for name in required)
+        raise UserError(f"the recipe needs {', '.join(required)}: add {examples}")
+    used = set(re.findall(r"%(\w+)", gin.config_str()))
+    missing = sorted(name for name in used if name not in defined and not name.startswith("gin"))
+    if missing:
+        raise UserError(f"the recipe uses %{missing[0]}, which nothing defines{_nearest(missing[0], sorted(defined))}")
+
+
+def _no_path_errors(record: logging.LogRecord) -> bool:
+    """gin logs an error for every folder in which it does not find an include, on its way to the one where it does."""
+    return not record.getMessage().startswith("Path not found")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1, 0.5) or difflib.get_close_matches(os.path.basename(name), [os.path.basename(k) for k in known], 1, 0.6)
+    if not close:
+        return ""
+    whole = next(k for k in known if k == close[0] or os.path.basename(k) == close[0])
+    return f"; did you mean {whole}?"
+
+
+def _quoting(name: str, value: str) -> str:
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        if re.fullmatch(r"[\w./~:-]+", value):
+            return f". A text needs its own quotes inside the shell's: --gin.{name}=\"'{value}'\""
+    return ""
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3]) if lines else type(error).__name__
+
+
+def _told_by_us(error: BaseException) -> str | None:
+    """A ValueError of the data room or of a constructor, maybe wrapped by gin, is a user's mistake; one from a library's depth is a bug."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    inside = trace is not None and pathlib.Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(PACKAGE)
+    by_gin = trace is not None and "gin" in pathlib.Path(trace.tb_frame.f_code.co_filename).parts
+    return str(error) if inside or by_gin else None
+
+
+def _mistake(message: object) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return USER_MISTAKE

@@ -1,0 +1,72 @@
+"""Optimizers by recipe: optax's, over flat parameter dictionaries, with decay by canonical name and stacked layers taken one by one.
+
+Biases and the scales of norms are not decayed. Each function returns an `Update`; clip by the global norm with `Run.clip_norm`.
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rootstock.engine.sockets import Params, Schedule, Update
+from rootstock.models.layers.stack import per_layer
+
+_UNDECAYED = re.compile(r"(^|/)(bias|scale)$")
+
+
+def decays(params: Params) -> dict[str, bool]:
+    """Which parameters weight decay touches: all but biases and norm scales."""
+    return {name: _UNDECAYED.search(name) is None for name in params}
+
+
+def adamw(learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6, weight_decay: float = 0.01) -> Update:
+    """Adam with bias correction and decoupled decay (Loshchilov and Hutter 2017, arXiv 1711.05101)."""
+    return _update(optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decays), learning_rate)
+
+
+def bert_adam(learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6, weight_decay: float = 0.01) -> Update:
+    """`AdamWeightDecayOptimizer` of BERT's released code: AdamW without bias correction."""
+    tx = optax.chain(_uncorrected_adam(b1, b2, eps), optax.add_decayed_weights(weight_decay, decays), optax.scale_by_learning_rate(learning_rate))
+    return _update(tx, learning_rate)
+
+
+def lamb(learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6, weight_decay: float = 0.01) -> Update:
+    """Layer-wise adaptive moments (You et al. 2019, arXiv 1904.00962); a trust ratio for every array of every layer."""
+    return _update(per_layer(optax.lamb(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decays)), learning_rate)
+
+
+def adafactor(learning_rate: float | Schedule, min_dim_size_to_factor: int = 128, decay_rate: float = 0.8,
+              clipping_threshold: float | None = 1.0, multiply_by_parameter_scale: bool = True) -> Update:
+    """Factored second moments (Shazeer and Stern 2018, arXiv 1804.04235), with T5's settings by default."""
+    tx = optax.adafactor(learning_rate, min_dim_size_to_factor, decay_rate, clipping_threshold=clipping_threshold,
+                         multiply_by_parameter_scale=multiply_by_parameter_scale)
+    return _update(per_layer(tx), learning_rate)
+
+
+def muon(learning_rate: float | Schedule, weight_decay: float = 0.0) -> Update:
+    """Momentum orthogonalised by Newton-Schulz steps on the layers' matrices (Jordan et al. 2024), AdamW on everything else."""
+
+    def matrices(params: Params) -> dict:
+        numbers = optax.contrib.MuonDimensionNumbers()
+        return {name: numbers if name.endswith("/kernel") and "/layers/" in f"/{name}" else None for name in params}
+
+    tx = optax.contrib.muon(learning_rate, weight_decay=weight_decay, weight_decay_mask=decays, muon_weight_dimension_numbers=matrices)
+    return _update(per_layer(tx), learning_rate)
+
+
+def _update(tx: optax.GradientTransformation, learning_rate: float | Schedule) -> Update:
+    return Update(tx, learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate))
+
+
+def _uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    def init(params):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(grads, state, params=None):
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+        return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu), optax.ScaleByAdamState(optax.safe_increment(state.count), mu, nu)
+
+    return optax.GradientTransformation(init, update)

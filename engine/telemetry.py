@@ -1,0 +1,73 @@
+"""Where the time goes, and how much of the machine is used."""
+
+import contextlib
+import resource
+import time
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+# Dense bf16 products, floating-point operations a second, from the makers' data sheets.
+PEAKS = {
+    "TPU v3": 123e12, "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5": 459e12, "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12, "TPU v6e": 918e12, "NVIDIA A100": 312e12, "NVIDIA H100": 989e12, "NVIDIA H200": 989e12,
+    "NVIDIA L4": 121e12, "NVIDIA V100": 125e12,
+}
+
+
+def peak_flops(device: jax.Device) -> float:
+    """Of one device: the data sheet's figure where the device is known, else the rate of a large product measured now (one CPU process: all its cores).
+
+    Fake CPU devices share the cores, so the measured rate is divided among them.
+    """
+    for kind in sorted(PEAKS, key=len, reverse=True):
+        if device.device_kind.startswith(kind):
+            return PEAKS[kind]
+    sharing = jax.local_device_count() if device.platform == "cpu" else 1
+    return matrix_rate(device) / sharing
+
+
+def matrix_rate(device: jax.Device, size: int = 1536) -> float:
+    """Floating-point operations a second of a float32 product of that size: the best of three."""
+    x = jax.device_put(jnp.ones((size, size), jnp.float32), device)
+    product = jax.jit(jnp.dot)
+    product(x, x).block_until_ready()
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        product(x, x).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
+
+
+def memory_gb() -> float:
+    """Peak memory in use, GB: of the first device where it tells, else of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    bytes_ = stats.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return bytes_ / 1e9
+
+
+class Goodput:
+    """Seconds by category (init, compile, data, evaluate, save, ...); what remains of the wall clock is training."""
+
+    def __init__(self):
+        self.start = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def measure(self, category: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[category] = self.seconds.get(category, 0.0) + time.perf_counter() - begin
+
+    def breakdown(self) -> dict[str, float]:
+        """All categories, training included; they add up to the wall clock since the start."""
+        rest = time.perf_counter() - self.start - sum(self.seconds.values())
+        return {"train": max(rest, 0.0), **self.seconds}
+
+    def spent(self) -> float:
+        """Seconds that were not training."""
+        return sum(self.seconds.values())

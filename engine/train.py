@@ -1,0 +1,251 @@
+"""The one training loop. `Run` is what a recipe fills in; `train` runs it to the end, from wherever MODEL_DIR stands."""
+
+import dataclasses
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from absl import logging
+from flax import nnx
+from jaxtyping import Array, Key
+
+from rootstock.engine import checkpoints, feed, flops, model_dir, partitioning, progress, report, resume, signals, state, step, telemetry
+from rootstock.engine import mesh as meshes
+from rootstock.engine.errors import NonFinite, Stopped, UserError
+from rootstock.engine.metrics import Writer, means
+from rootstock.engine.schedules import BatchRamp
+from rootstock.engine.sockets import Context, Data, Gradient, Graft, Hook, Objective, Params, Update, View
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything that a run is made of. Recipes bind these; see gin_configs/pretrain/base.gin.
+
+    `model` builds the model from a key. `batch_size` is a number of examples or a `BatchRamp`; `micro_batch_size` cuts batches into slices of that size, whose
+    gradients are added up. `trainable` is a regular expression over canonical names. `init_from` is a MODEL_DIR whose parameters are taken over
+    where names agree (`skip` names, by regular expression, the parameters that begin at random). `save_every` counts steps, `save_minutes` wall-clock time.
+    """
+
+    model_dir: str
+    model: Callable[[Key[Array, ""]], nnx.Module]
+    objective: Objective
+    data: Data
+    update: Update
+    train_steps: int
+    batch_size: int | BatchRamp
+    seed: int = 0
+    micro_batch_size: int | None = None
+    clip_norm: float | None = None
+    mesh: meshes.Shape = dataclasses.field(default_factory=meshes.Shape)
+    rules: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    trainable: str = ".*"
+    init_from: str | None = None
+    skip: str = "$^"
+    graft: Graft | None = None
+    gradient: Gradient = step.identity
+    micro_gradient: Gradient = step.identity
+    view: View | None = None
+    hooks: Sequence[Hook] = ()
+    baselines: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    log_every: int = 10
+    save_every: int = 1000
+    save_minutes: float = 30.0
+    keep: int = 2
+    keep_hours: float | None = None
+
+    def __post_init__(self):
+        if self.train_steps < 1:
+            raise UserError(f"TRAIN_STEPS is {self.train_steps}; it must be at least 1")
+
+    @property
+    def ramp(self) -> BatchRamp:
+        return self.batch_size if isinstance(self.batch_size, BatchRamp) else BatchRamp([(0, self.batch_size)])
+
+    def build(self, key: Key[Array, ""]) -> nnx.Module:
+        """The model with its graft."""
+        key_model, key_graft = jax.random.split(key)
+        model = self.model(key=key_model)
+        return model if self.graft is None else self.graft(model, key_graft)
+
+    def micro_batches(self, size: int) -> int:
+        micro = self.micro_batch_size or size
+        if size % micro:
+            raise UserError(f"micro_batch_size {micro} does not divide the batch size {size}")
+        return size // micro
+
+
+class Running:
+    """A run under way: what hooks see. `state` is the state after `step` steps."""
+
+    def __init__(self, run: Run):
+        self.goodput = telemetry.Goodput()
+        self.run = run
+        self.model_dir = pathlib.Path(run.model_dir).absolute()
+        self.partitioner = partitioning.Partitioner(meshes.make(run.mesh), run.rules)
+        self.blueprint = state.Blueprint.draw(run.build, self.partitioner, run.trainable)
+        self.model = jax.eval_shape(run.build, jax.random.key(0))
+        self.batches = {size: feed.abstract(run.data, size, self.partitioner) for size in run.ramp.sizes(run.train_steps)}
+        for size in self.batches:
+            self._check_slices(size)
+        self.step = 0
+        self.state: state.TrainState
+        self.writer: Writer
+        self.checkpoints: checkpoints.Checkpoints
+        self.say: Callable[[str], None] = logging.info
+
+    def _check_slices(self, size: int) -> None:
+        parts = self.run.micro_batches(size)
+        for leaf in jax.tree.leaves(self.batches[size]):
+            if leaf.shape[0] % (parts * self.partitioner.batch_shards):
+                raise UserError(f"a batch of {leaf.shape[0]} examples cannot be cut into {parts} micro-batches on {self.partitioner.batch_shards} "
+                                "data shards; change micro_batch_size, BATCH_SIZE or the mesh")
+
+    @property
+    def phases(self) -> list[step.Phase]:
+        return [step.Phase(self.run.objective, self.run.update.tx, self.blueprint.trainable)]
+
+    def initial_state(self) -> state.TrainState:
+        """Random parameters, or those of `init_from`; fresh moments."""
+        key = jax.random.key(self.run.seed)
+        params = self.blueprint.init_params(key)
+        if self.run.init_from:
+            params = resume.take_over(self.blueprint, params, self.run.init_from, self.run.skip)
+        return state.init(self.blueprint, params, [p.tx for p in self.phases], [p.names for p in self.phases], getattr(self.run.objective, "carried", ()))
+
+    def compile(self, size: int) -> Callable:
+        """The step for one batch size, compiled."""
+        run = self.run
+        methods = step.Methods(run.gradient, run.micro_gradient, run.view, run.clip_norm)
+        key = jax.random.fold_in(jax.random.key(run.seed), 1)
+        update = step.make(self.blueprint, self.phases, methods, key, run.micro_batches(size))
+        return step.compile_step(update, self.blueprint, self.state, self.batches[size])
+
+    def flops(self, size: int) -> float:
+        """Of one training step over a batch of `size`, by the formula of flops.py."""
+
+        def forward(params, batch):
+            ctx = Context(step=jax.numpy.zeros((), jax.numpy.int32), key=jax.random.key(0))
+            return self.run.objective(self.blueprint.merge(params), self.run.objective.prepare(batch, ctx), ctx).terms
+
+        shapes = {name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for name, spec in self.blueprint.specs.items()}
+        return flops.TRAINING * flops.forward(forward, shapes, self.run.data.spec(size))
+
+    def tokens(self, size: int) -> int:
+        """Slots of `input_ids` in a batch, padding included."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.run.data.spec(size))
+        return sum(math.prod(leaf.shape) for path, leaf in leaves if getattr(path[-1], "key", "") == "input_ids")
+
+    def eval_params(self) -> Params:
+        """What is evaluated: every parameter, the trainable ones as the update hands them on."""
+        return {**self.run.update.eval_params(self.state.opt_state[0], self.state.params), **self.state.frozen}
+
+    def save(self) -> None:
+        """Starts a checkpoint of the present state."""
+        with self.goodput.measure("save"):
+            self.checkpoints.save(self.step, self.state, {"examples": self.run.ramp.position(self.step), "seed": self.run.seed})
+
+
+def train(run: Run, config: Callable[[], str] = str, command: str = "") -> Running:
+    """Trains to `run.train_steps` and returns the finished run.
+
+    `config` gives the operative configuration for config.gin (launch passes gin's); it is compared with what MODEL_DIR holds. Raises UserError for a user's
+    mistake, NonFinite when the loss is no number, Stopped after a save on a signal.
+    """
+    with signals.Signals() as stop, model_dir.claimed(run.model_dir):
+        running = Running(run)
+        with running.goodput.measure("init"):
+            _open(running, config(), command)
+        try:
+            _loop(running, stop)
+        finally:
+            running.checkpoints.close()
+            running.writer.write(running.step, "goodput", running.goodput.breakdown())
+            running.writer.close()
+            if jax.process_index() == 0:
+                report.write(running.model_dir)
+        return running
+
+
+def _open(running: Running, config: str, command: str) -> None:
+    """Compares configurations, restores or begins, writes what describes the run."""
+    run, folder = running.run, running.model_dir
+    changed = resume.check_same_run(folder, config)
+    running.checkpoints = checkpoints.Checkpoints(folder, run.keep, run.keep_hours)
+    fresh = running.initial_state()
+    restored = running.checkpoints.restore(fresh)
+    running.state, position = restored or (fresh, {"examples": 0})
+    running.step = int(running.state.step)
+    if position["examples"] != run.ramp.position(running.step):
+        raise UserError(f"the checkpoint of step {running.step} has consumed {position['examples']} examples, this batch schedule {run.ramp.position(running.step)}")
+    if jax.process_index() == 0:
+        vocabulary = model_dir.adopt_vocabulary(folder, run.data.vocabulary, run.data.vocabulary_checksum)
+        model_dir.write_config(folder, running.model, vocabulary)
+        model_dir.write_atomically(folder / "config.gin", resume.header(command) + config)
+        model_dir.write_atomically(folder / "model-info.txt", model_dir.parameter_table(running.blueprint))
+    running.writer = Writer(folder, running.step)
+    for task, values in run.baselines.items():
+        running.writer.write(running.step, "baseline", values, task)
+    for line in changed:
+        running.say(f"changed since the last start: {line}")
+    if restored:
+        running.say(f"resuming {folder} at step {running.step} of {run.train_steps}")
+
+
+def _loop(running: Running, stop: signals.Signals) -> None:
+    run, goodput = running.run, running.goodput
+    begin, elapsed = running.step, float(running.state.elapsed)
+    if begin >= run.train_steps:
+        running.say(f"{running.model_dir} is at step {begin} of {run.train_steps}: nothing to train")
+        return
+    with goodput.measure("compile"):
+        compiled = {size: running.compile(size) for size in running.batches}
+    meter = progress.Meter(running)
+    window: list[Any] = []
+    saved_at = started = time.perf_counter()
+    batches = feed.batches(run.data, run.ramp, begin, run.train_steps, running.partitioner)
+    with progress.Bar(running, begin) as bar:
+        while running.step < run.train_steps and not (code := stop.wish()):
+            with goodput.measure("data"):
+                batch = next(batches)
+            running.state, metrics = compiled[run.ramp.size(running.step)](running.state, batch)
+            running.step += 1
+            window.append(metrics)
+            last = running.step == run.train_steps
+            now = time.perf_counter()
+            saving = last or running.step % run.save_every == 0 or now - saved_at > 60 * run.save_minutes
+            due = [hook for hook in run.hooks if hook.due(running.step, last)]
+            if saving or due or running.step % run.log_every == 0:
+                values = _finite(running, means(window))
+                values |= meter.read(len(window))
+                running.writer.write(running.step, "train", values)
+                bar.update(values)
+                window.clear()
+            if saving:
+                saved_at = now
+                running.state = running.state.replace(elapsed=jax.device_put(elapsed + now - started, running.state.elapsed.sharding))
+                running.save()
+            for hook in due:
+                hook.call(running)
+            if saving or due:
+                meter.reset()
+        batches.close()
+    if running.step < run.train_steps:
+        _stop(running, code, begin)
+
+
+def _finite(running: Running, values: dict[str, float]) -> dict[str, float]:
+    bad = [name for name in values if (name.startswith("loss") or name == "grad_norm") and not math.isfinite(values[name])]
+    if bad:
+        raise NonFinite(f"{bad[0]} became {values[bad[0]]} at or shortly before step {running.step}; {running.checkpoints.last_good()}. A smaller learning rate, "
+                        "gradient clipping (Run.clip_norm) or float32 usually helps")
+    return values
+
+
+def _stop(running: Running, code: int, begin: int) -> None:
+    if running.step > begin:
+        running.save()
+        running.checkpoints.wait()
+    raise Stopped(f"stopped by a signal at step {running.step}; {running.checkpoints.last_good()}. The same command goes on from there", code)

@@ -1,0 +1,1 @@
+"""The pieces that every family is built from; one subject a file."""

@@ -1,0 +1,25 @@
+"""Normalisation over the last axis, computed in float32 whatever the compute dtype."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from rootstock.models.layers.parameters import parameter
+
+
+class LayerNorm(nnx.Module):
+    """(x - mean) / sqrt(var + eps) * scale + bias (Ba et al. 2016, arXiv 1607.06450). Same shape and dtype out."""
+
+    def __init__(self, features: int, *, eps: float = 1e-12):
+        self.scale = parameter(jnp.ones(features), ("norm",))
+        self.bias = parameter(jnp.zeros(features), ("norm",))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        x32 = x.astype(jnp.float32)
+        centred = x32 - x32.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        lead = (1,) * (x.ndim - 1)
+        scale, bias = self.scale[...].reshape(*lead, -1), self.bias[...].reshape(*lead, -1)
+        return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(x.dtype)

@@ -1,0 +1,174 @@
+"""The one place that stacks layers, scans over them and recomputes them in the backward pass.
+
+A layout is a sequence of runs `(period, repeats)`: a run holds `period * repeats` layers, of which layer i and layer i + period are alike.
+Alike layers are stored as one module whose arrays have a leading `layers` axis, and the run is one `lax.scan`; a run that is not repeated is
+unrolled. BERT scanned is ((1, 12),), unrolled ((12, 1),); ModernBERT is ((1, 1), (3, 7)).
+
+A parameter's canonical name is `.../layers/{i}/...`; in storage, stacked layers read `.../layers/{start}:{stop}:{step}/...`, which is the Python
+slice of the layers that the leading axis holds. So a storage name alone tells every canonical name inside it (`address`).
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Key
+
+from rootstock.models.layers import tap
+from rootstock.models.layers.parameters import Params
+
+Layout = tuple[tuple[int, int], ...]
+Remat = Callable[..., Any] | None
+
+_STACKED = re.compile(r"(?<=/)(\d+):(\d+):(\d+)(?=/)")
+
+
+def layout(layers: int, *, period: int = 1, prefix: int = 0, scan: bool = True) -> Layout:
+    """`prefix` single layers, as many whole periods as fit, and the rest as a suffix; everything unrolled if `scan` is off."""
+    if not scan:
+        return ((layers, 1),)
+    repeats, suffix = divmod(layers - prefix, period)
+    runs = ((prefix, 1), (period, repeats), (suffix, 1))
+    return tuple(run for run in runs if run[0] and run[1])
+
+
+class Stack(nnx.Module):
+    """Layers `make(key, index)` for every index of the layout.
+
+    `remat` is a policy of `jax.checkpoint_policies`, or None to keep all activations. A layer is called as
+    `layer(carry, **shared, **per_layer[i])` and returns the next carry, of the same structure.
+    """
+
+    def __init__(self, key: Key[Array, ""], make: Callable[[Key[Array, ""], int], nnx.Module], runs: Layout, remat: Remat = None):
+        self.runs, self.remat = runs, remat
+        for start, period, repeats in _starts(runs):
+            for first in range(start, start + period):
+                keys = [jax.random.fold_in(key, i) for i in range(first, start + period * repeats, period)]
+                module = make(keys[0], first) if repeats == 1 else _stacked(make, jnp.stack(keys), first)
+                setattr(self, _part(start, first, period, repeats), module)
+
+    def run(self, carry: Any, shared: Mapping[str, Any] | None = None, per_layer: Mapping[str, Any] | None = None) -> Any:
+        """Carries `carry` through all layers. Leaves of `per_layer` have a leading axis over the layers (keys, biases).
+
+        What taps inside the layers record reaches the taps in force outside, under `layers/...`, one value a layer.
+        """
+        taps = tap.active()
+        per_layer = {"args": dict(per_layer or {}), "add": taps.inside("layers/").add}
+        for start, period, repeats in _starts(self.runs):
+            part = jax.tree.map(lambda x, a=start, b=start + period * repeats: x[a:b], per_layer)
+            modules = [getattr(self, _part(start, first, period, repeats)) for first in range(start, start + period)]
+            run = _scan if repeats > 1 else _unroll
+            carry, recorded = run(modules, carry, dict(shared or {}), part, taps.inside("layers/").want, self.remat)
+            for layer in recorded:
+                for name, values in layer.items():
+                    for value in values:
+                        taps.record(f"layers/{name}", value)
+        return carry
+
+
+def _unroll(modules, carry, shared, per_layer, want, remat):
+    recorded = []
+    for index, module in enumerate(modules):
+        one = jax.tree.map(lambda x, index=index: x[index], per_layer)
+        carry, values = _checkpointed(_call, remat, scanned=False)(carry, *nnx.split(module), shared, one, want)
+        recorded.append(values)
+    return carry, recorded
+
+
+def _scan(modules, carry, shared, per_layer, want, remat):
+    graphdefs, states = zip(*(nnx.split(module) for module in modules), strict=True)
+    period = len(modules)
+    rows = jax.tree.map(lambda x: x.reshape(-1, period, *x.shape[1:]), per_layer)
+
+    def body(carry, xs):
+        states, row = xs
+        recorded = []
+        for index, (graphdef, state) in enumerate(zip(graphdefs, states, strict=True)):
+            one = jax.tree.map(lambda x, index=index: x[index], row)
+            carry, values = _call(carry, graphdef, state, shared, one, want)
+            recorded.append(values)
+        return carry, recorded
+
+    carry, recorded = jax.lax.scan(_checkpointed(body, remat, scanned=True), carry, (states, rows))
+    repeats = jax.tree.leaves(states)[0].shape[0]
+    return carry, [jax.tree.map(lambda x, j=j: x[j], values) for j in range(repeats) for values in recorded]
+
+
+def _call(carry, graphdef, state, shared, one, want):
+    with tap.using(tap.Taps(want, one["add"])) as taps:
+        carry = nnx.merge(graphdef, state)(carry, **shared, **one["args"])
+    return carry, taps.values
+
+
+def _checkpointed(function, remat, scanned):
+    if remat is None:
+        return function
+    static = () if scanned else (1, 5)  # the graph definition and the wishes of the taps
+    return jax.checkpoint(function, policy=remat, prevent_cse=not scanned, static_argnums=static)
+
+
+def _stacked(make, keys, first):
+    return jax.vmap(lambda key: make(key, first))(keys)
+
+
+def _starts(runs: Layout) -> Iterable[tuple[int, int, int]]:
+    start = 0
+    for period, repeats in runs:
+        yield start, period, repeats
+        start += period * repeats
+
+
+def _part(start: int, first: int, period: int, repeats: int) -> str:
+    return str(first) if repeats == 1 else f"{first}:{start + period * repeats}:{period}"
+
+
+def stacked(name: str) -> bool:
+    """Whether the array of this storage name has a leading axis over layers."""
+    return _STACKED.search(name) is not None
+
+
+def address(name: str) -> list[tuple[str, int | None]]:
+    """The canonical names inside a storage name, each with its index on the leading axis (None: the array itself)."""
+    found = _STACKED.search(name)
+    if found is None:
+        return [(name, None)]
+    return [(f"{name[: found.start()]}{i}{name[found.end() :]}", j) for j, i in enumerate(range(*map(int, found.groups())))]
+
+
+def unstack(params: Params) -> Params:
+    """Every parameter under its canonical name. Works on numpy and JAX arrays; slices are views where the library makes them so."""
+    return {canonical: value if index is None else value[index] for name, value in params.items() for canonical, index in address(name)}
+
+
+def per_layer(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`tx` applied to each layer of a stacked array as if it stood alone.
+
+    For optimizers that look at a whole tensor (LAMB's trust ratio, Adafactor's factored moments and clipping, Muon's orthogonalisation): on stacked
+    layers they would mix layers. `tx` must treat each array by itself; clip by the global norm outside.
+    """
+
+    def parts(tree):
+        alone = {name: x for name, x in tree.items() if not stacked(name)}
+        rest: dict[str, Params] = {}
+        for name, x in tree.items():
+            if stacked(name):
+                rest.setdefault(str(x.shape[0]), {})[name] = x
+        return alone, rest
+
+    def init(params):
+        alone, rest = parts(params)
+        return tx.init(alone), {depth: jax.vmap(tx.init)(tree) for depth, tree in rest.items()}
+
+    def update(updates, state, params):
+        alone, rest = parts(updates)
+        alone_params, rest_params = parts(params)
+        alone, alone_state = tx.update(alone, state[0], alone_params)
+        new = {depth: jax.vmap(tx.update)(tree, state[1][depth], rest_params[depth]) for depth, tree in rest.items()}
+        merged = alone | {name: x for tree, _ in new.values() for name, x in tree.items()}
+        return {name: merged[name] for name in updates}, (alone_state, {depth: s for depth, (_, s) in new.items()})
+
+    return optax.GradientTransformation(init, update)

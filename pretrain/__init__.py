@@ -1,0 +1,1 @@
+"""Pretraining: objectives, and `python -m rootstock.pretrain`."""

@@ -1,0 +1,83 @@
+"""The command that builds caches."""
+
+import pytest
+
+from rootstock.data import cache
+from rootstock.tools import cache_tasks
+
+VOCABULARY = "--vocabulary=data/demo/vocab.txt"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.txt").write_text("\n\n\n".join(f"{name} {i} " + "It was the best of times. " * 12 for i in range(30)))
+    return folder
+
+
+def test_text(corpus, tmp_path, capsys):
+    arguments = [
+        f"--text={corpus}/a.txt,{corpus}/[bc].txt",
+        VOCABULARY,
+        "--length=64",
+        f"--out={tmp_path}/out",
+        "--validation_fraction=0.2",
+    ]
+    assert cache_tasks.main([*arguments, "--workers=1"]) == 0
+    shown = capsys.readouterr()
+    assert "out train: " in shown.out and "unigram entropy" in shown.out
+    source = cache.Source(tmp_path / "out", "train")
+    assert source.fields["input_ids"].shape == (64,)
+    assert source.statistics["documents"] + cache.Source(tmp_path / "out", "validation").statistics["documents"] == 90
+    assert cache_tasks.main(arguments) == 0  # there already, and the same
+    assert cache_tasks.main([*arguments, "--length=32"]) == 2
+    assert "length is 64 there and 32 here" in capsys.readouterr().err
+
+
+def test_pairs(corpus, tmp_path):
+    arguments = [f"--text={corpus}", "--pairs", VOCABULARY, "--length=64", f"--out={tmp_path}/out", "--workers=1"]
+    assert cache_tasks.main([*arguments, "--validation_fraction=0.2"]) == 0
+    assert "is_random_next" in cache.Source(tmp_path / "out", "train").fields
+
+
+def test_superglue(tmp_path):
+    arguments = ["--superglue=copa,wsc", "--data_dir=data/demo/superglue", VOCABULARY, "--length=128", f"--out={tmp_path}", "--workers=1"]
+    assert cache_tasks.main(arguments) == 0
+    assert len(cache.Source(tmp_path / "copa", "validation")) == 100
+    assert len(cache.Source(tmp_path / "wsc", "train")) == 554
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--text=gone/*.txt", VOCABULARY, "--length=64"], r"error: 'gone/*.txt' matches no file"),
+        (["--text=data/demo/novels", "--vocabulary=gone.txt", "--length=64"], "error: 'gone.txt' does not exist"),
+        (["--text=data/demo/novels", VOCABULARY, "--length=1"], "error: TextTask.length is 1"),
+        (
+            ["--superglue=boolq,qa", "--data_dir=data/demo/superglue", VOCABULARY, "--length=64"],
+            "error: --superglue names 'qa'; expected some of boolq",
+        ),
+        (["--superglue=rte", "--data_dir=data/demo/superglue", VOCABULARY, "--length=64"], "holds none of the files of rte"),
+    ],
+)
+def test_mistakes(tmp_path, capsys, arguments, message):
+    assert cache_tasks.main([*arguments, f"--out={tmp_path}/out", "--workers=1"]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([VOCABULARY, "--length=64", "--out=x"], "one of the arguments --text --superglue is required"),
+        (["--superglue=rte", VOCABULARY, "--length=64", "--out=x"], "--superglue needs --data_dir"),
+        (["--text=x", VOCABULARY, "--length=64", "--out=x", "--workers=0"], "--workers is 0"),
+    ],
+)
+def test_flags(capsys, arguments, message):
+    with pytest.raises(SystemExit) as end:
+        cache_tasks.main(arguments)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
