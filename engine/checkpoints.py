@@ -12,7 +12,7 @@ import contextlib
 import datetime
 import pathlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -133,20 +133,42 @@ def newest(model_dir: str | pathlib.Path) -> int:
     return max(steps)
 
 
-def read_params(model_dir: str | pathlib.Path, shardings: dict[str, jax.sharding.Sharding] | None = None, step: int | None = None) -> Params:
+def shapes(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, tuple[int, ...]]:
+    """The shape of every saved parameter, by storage name; reads no array."""
+    with _opened(model_dir, step) as (manager, step):
+        return {name: tuple(found.shape) for name, found in _saved(manager, step).items()}
+
+
+def read_params(model_dir: str | pathlib.Path, shardings: Mapping[str, jax.sharding.Sharding] | None = None, step: int | None = None) -> Params:
     """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, on the first device)."""
+    with _opened(model_dir, step) as (manager, step):
+        path = folder(model_dir) / str(step)
+        if (wrong := checksums.damage(path)) is not None:
+            raise UserError(f"the checkpoint {path} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
+        alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        wanted = {name: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=(shardings or {}).get(name, alone))
+                  for name, found in _saved(manager, step).items()}
+        return manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(wanted))).params
+
+
+@contextlib.contextmanager
+def _opened(model_dir: str | pathlib.Path, step: int | None) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+    """A read-only manager and the step (the newest by default); what cannot be read becomes a user's mistake."""
     step = newest(model_dir) if step is None else step
-    path = folder(model_dir) / str(step) / "params"
-    if (wrong := checksums.damage(path.parent)) is not None:
-        raise UserError(f"the checkpoint {path.parent} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
+    path = folder(model_dir) / str(step)
+    if not path.is_dir():
+        raise UserError(f"{model_dir} has no checkpoint of step {step}; it has {sorted(p.name for p in folder(model_dir).glob('*'))}")
+    manager = ocp.CheckpointManager(folder(model_dir), options=ocp.CheckpointManagerOptions(read_only=True))
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            saved = dict(checkpointer.metadata(path).item_metadata)
-            alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-            shapes = {n: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=(shardings or {}).get(n, alone)) for n, m in saved.items()}
-            return checkpointer.restore(path, shapes)
+        yield manager, step
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
+    finally:
+        manager.close()
+
+
+def _saved(manager: ocp.CheckpointManager, step: int) -> Mapping[str, Any]:
+    return manager.item_metadata(step).params
 
 
 def to_host(params: Params) -> dict[str, np.ndarray]:

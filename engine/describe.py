@@ -8,6 +8,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from rootstock.engine.errors import UserError
 
 
@@ -29,6 +31,8 @@ def describe(value: Any) -> Any:
 
 def rebuild(description: Any) -> Any:
     """The inverse of `describe` (lists come back as tuples)."""
+    if isinstance(description, ConfigDict):
+        description = description.to_dict()
     if isinstance(description, str) and description.startswith("@"):
         return resolve(description[1:])
     if isinstance(description, list | tuple):

@@ -67,7 +67,7 @@ def parse(program: str, description: str, argv: Sequence[str]) -> argparse.Names
         (short if re.match(r"--gin\.[\w./@]+=", argument) else rest).append(argument)
     flags = parser.parse_args(rest)
     flags.gin_bindings += [argument.removeprefix("--gin.").replace("=", " = ", 1) for argument in short]
-    flags.command = shlex.join([f"python -m {program}", *argv]).replace("'python -m " + program + "'", f"python -m {program}")
+    flags.command = " ".join([f"python -m {program}", *map(_shell_quoted, argv)])
     return flags
 
 
@@ -194,6 +194,14 @@ def _quoting(name: str, value: str) -> str:
         if re.fullmatch(r"[\w./~:-]+", value):
             return f". A text needs its own quotes inside the shell's: --gin.{name}=\"'{value}'\""
     return ""
+
+
+def _shell_quoted(argument: str) -> str:
+    """As a person would type it: gin's own quotes stand inside double ones."""
+    if "'" in argument and not set('"$`\\!') & set(argument):
+        name, equals, value = argument.partition("=")
+        return f'{name}{equals}"{value}"'
+    return shlex.quote(argument)
 
 
 def _first_line(error: BaseException) -> str:

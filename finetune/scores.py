@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rootstock.engine.sockets import Batch
-from rootstock.finetune import metrics
 from rootstock.finetune.finetuned import Finetuned
 from rootstock.finetune.heads import predictions
+from rootstock.finetune.metrics import Metric, accuracy, pearson
 
 
 @dataclasses.dataclass
@@ -19,7 +19,7 @@ class ClassScores:
 
     task: str
     classes: int
-    metrics: Sequence[metrics.Metric] = (metrics.accuracy,)
+    metrics: Sequence[Metric] = (accuracy,)
 
     def zero(self) -> Float[Array, "classes classes"]:
         return jnp.zeros((self.classes, self.classes))
@@ -52,7 +52,7 @@ class RegressionScores:
         return statistic + jnp.stack([s.sum() for s in sums])
 
     def finish(self, statistic: Float[np.ndarray, "7"]) -> dict[str, float]:
-        return {"pearson": metrics.pearson(statistic[:6]), "mse": float(statistic[6] / max(statistic[0], 1.0))}
+        return {"pearson": pearson(statistic[:6]), "mse": float(statistic[6] / max(statistic[0], 1.0))}
 
 
 @dataclasses.dataclass

@@ -140,6 +140,8 @@ class MaskedLMHead(nnx.Module):
 class PreTraining(nnx.Module):
     """`BertForPreTraining`: the encoder with its masked-LM and next-sentence heads."""
 
+    encoder_class = Encoder
+
     def __init__(self, config: Config, key: Key[Array, ""]):
         keys = jax.random.split(key, 3)
         self.config = config

@@ -1,0 +1,59 @@
+"""Runs a checkpoint on given token ids.
+
+    python -m rootstock.tools.forward --checkpoint=MODEL_DIR --input=IN.npz --output=OUT.npz
+
+IN.npz holds `input_ids` [B, L] and maybe `attention_mask` and `token_type_ids`; OUT.npz gets `logits` and `last_hidden_state` in float32.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+import zipfile
+
+import numpy as np
+
+from rootstock.engine.errors import UserError
+from rootstock.engine.launch import guarded
+
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m rootstock.tools.forward", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, metavar="MODEL_DIR", help="a run's folder, or a converted checkpoint")
+    parser.add_argument("--input", required=True, metavar="IN.npz")
+    parser.add_argument("--output", required=True, metavar="OUT.npz")
+    parser.add_argument("--step", type=int, help="which checkpoint (default: the newest)")
+    parser.add_argument("--task", help="which head, where the checkpoint has several")
+    flags = parser.parse_args(argv)
+    return guarded(lambda: _run(flags))
+
+
+def _run(flags: argparse.Namespace) -> None:
+    from rootstock.tools.loaded import open_model
+
+    arrays = _read(flags.input)
+    output = open_model(flags.checkpoint, flags.step)(arrays["input_ids"], arrays.get("attention_mask"), arrays.get("token_type_ids"), flags.task)
+    target = pathlib.Path(flags.output)
+    unfinished = target.with_name(target.name + ".tmp")
+    with unfinished.open("wb") as file:
+        np.savez(file, logits=output.logits, last_hidden_state=output.last_hidden_state)
+    os.replace(unfinished, target)
+    print(f"{flags.output}: logits {output.logits.shape}, last_hidden_state {output.last_hidden_state.shape}")
+
+
+def _read(path: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise UserError(f"--input={path} is not a readable npz file: {error}") from error
+    unknown = sorted(arrays.keys() - set(NAMES))
+    if "input_ids" not in arrays or unknown:
+        raise UserError(f"--input={path} holds {sorted(arrays)}; expected input_ids and, if wanted, {' and '.join(NAMES[1:])}")
+    return arrays
+
+
+if __name__ == "__main__":
+    sys.exit(main())
