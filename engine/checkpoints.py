@@ -135,40 +135,35 @@ def newest(model_dir: str | pathlib.Path) -> int:
 
 def shapes(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, tuple[int, ...]]:
     """The shape of every saved parameter, by storage name; reads no array."""
-    with _opened(model_dir, step) as (manager, step):
-        return {name: tuple(found.shape) for name, found in _saved(manager, step).items()}
+    with _opened(model_dir, step) as (checkpointer, path):
+        return {name: tuple(found.shape) for name, found in checkpointer.metadata(path).item_metadata.items()}
 
 
 def read_params(model_dir: str | pathlib.Path, shardings: Mapping[str, jax.sharding.Sharding] | None = None, step: int | None = None) -> Params:
     """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, on the first device)."""
-    with _opened(model_dir, step) as (manager, step):
-        path = folder(model_dir) / str(step)
-        if (wrong := checksums.damage(path)) is not None:
-            raise UserError(f"the checkpoint {path} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
+    with _opened(model_dir, step) as (checkpointer, path):
+        if (wrong := checksums.damage(path.parent)) is not None:
+            raise UserError(f"the checkpoint {path.parent} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
         alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        wanted = {name: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=(shardings or {}).get(name, alone))
-                  for name, found in _saved(manager, step).items()}
-        return manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(wanted))).params
+        return checkpointer.restore(path, {name: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=(shardings or {}).get(name, alone))
+                                           for name, found in checkpointer.metadata(path).item_metadata.items()})
 
 
 @contextlib.contextmanager
-def _opened(model_dir: str | pathlib.Path, step: int | None) -> Iterator[tuple[ocp.CheckpointManager, int]]:
-    """A read-only manager and the step (the newest by default); what cannot be read becomes a user's mistake."""
-    step = newest(model_dir) if step is None else step
-    path = folder(model_dir) / str(step)
+def _opened(model_dir: str | pathlib.Path, step: int | None) -> Iterator[tuple[ocp.StandardCheckpointer, pathlib.Path]]:
+    """A reader and the folder of the parameters (of the newest step by default); what cannot be read becomes a user's mistake."""
+    path = folder(model_dir) / str(newest(model_dir) if step is None else step) / "params"
     if not path.is_dir():
         raise UserError(f"{model_dir} has no checkpoint of step {step}; it has {sorted(p.name for p in folder(model_dir).glob('*'))}")
-    manager = ocp.CheckpointManager(folder(model_dir), options=ocp.CheckpointManagerOptions(read_only=True))
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of every composite item that is read alone
     try:
-        yield manager, step
+        with ocp.StandardCheckpointer() as checkpointer:
+            yield checkpointer, path
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
     finally:
-        manager.close()
-
-
-def _saved(manager: ocp.CheckpointManager, step: int) -> Mapping[str, Any]:
-    return manager.item_metadata(step).params
+        logging.set_verbosity(level)
 
 
 def to_host(params: Params) -> dict[str, np.ndarray]:
