@@ -11,7 +11,12 @@ from rootstock.engine.record import Curve
 
 POINTS = 1000  # more do not show in a picture of this size
 COLOURS = ("#2463a8", "#d2691e", "#2f8f6b", "#8456a8", "#b23a48", "#7a7a28", "#4a9bb5", "#6b7280")
+ROUND = [1, 2, 2.5, 5, 10]  # of which the distances along an axis are multiples
 INK, FAINT = "#5b6472", "#e4e7eb"
+LOOK = {
+    "svg.fonttype": "none", "font.size": 8.5, "axes.axisbelow": True, "axes.edgecolor": "#c3c9d1", "axes.linewidth": 0.8,
+    "xtick.color": INK, "ytick.color": INK, "xtick.major.size": 3, "ytick.major.size": 0, "xtick.major.width": 0.8,
+}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -35,7 +40,7 @@ class Reference:
 
 @dataclasses.dataclass
 class Panel:
-    """One picture. Values are drawn times `scale`; `from_zero` begins the axis there, for quantities whose size and not only whose change is of interest."""
+    """One picture. Values are drawn times `scale`; `from_zero` begins the axis there, where size counts and not only change."""
 
     title: str
     lines: Sequence[Line]
@@ -52,7 +57,7 @@ def number(value: float) -> str:
         return "NaN"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    if value and abs(value) < 1e-3:
+    if value and abs(value) < 0.01:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:.4g}"
@@ -71,20 +76,16 @@ def thinned(curve: Curve, points: int = POINTS) -> Curve:
 
 
 def smoothed(curve: Curve, points: int = POINTS // 2) -> Curve:
-    """A weighted mean over neighbours, the Gaussian's width 1/60 of the curve. Values that are not finite weigh nothing."""
+    """A weighted mean over neighbours: a Gaussian, 1/60 of the curve wide, less at its steep beginning. NaN weighs nothing."""
     pieces = np.array_split(np.arange(len(curve.steps)), min(points, len(curve.steps)))
     known = np.array([np.isfinite(curve.values[piece]).sum() for piece in pieces], float)
     total = np.array([np.nansum(curve.values[piece]) for piece in pieces])
-    steps = np.array([curve.steps[piece].mean() for piece in pieces])
-    width = max(len(pieces) / 60, 0.1)
-    reach = int(3 * width)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
-
-    def spread(x):
-        return np.convolve(x, kernel)[reach : reach + len(x)]
-
-    weight = spread(known)
-    return Curve(steps, np.where(weight > 0, spread(total) / np.maximum(weight, 1e-12), np.nan))
+    place = np.arange(len(pieces))
+    width = np.clip(place / 3, 0.1, max(len(pieces) / 60, 0.1))
+    kernel = np.exp(-0.5 * ((place - place[:, None]) / width[:, None]) ** 2)
+    weight = kernel @ known
+    mean = np.divide(kernel @ total, weight, out=np.full(len(pieces), np.nan), where=weight > 1e-9)
+    return Curve(np.array([curve.steps[piece].mean() for piece in pieces]), mean)
 
 
 def svg(panel: Panel) -> str:
@@ -92,14 +93,11 @@ def svg(panel: Panel) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    look = {
-        "svg.fonttype": "none", "svg.hashsalt": panel.title, "font.size": 8.5, "axes.edgecolor": "#c3c9d1", "axes.linewidth": 0.8,
-        "xtick.color": INK, "ytick.color": INK, "xtick.major.size": 3, "ytick.major.size": 0, "xtick.major.width": 0.8, "axes.axisbelow": True,
-    }
-    with matplotlib.rc_context(look):
-        figure = Figure(figsize=(9.2, 2.9) if panel.wide else (4.5, 1.9))
-        axes = figure.add_axes((0.05, 0.10, 0.94, 0.86) if panel.wide else (0.105, 0.145, 0.875, 0.80))
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever style the user has set
+        matplotlib.rcParams.update(LOOK | {"svg.hashsalt": panel.title})  # no two panels share an id
+        figure = Figure(figsize=(10.4, 3.1) if panel.wide else (3.4, 1.75))
+        axes = figure.add_axes((0.04, 0.09, 0.955, 0.88) if panel.wide else (0.13, 0.145, 0.85, 0.80))
         drawn = [_draw(axes, line, panel) for line in panel.lines]
         for reference in panel.references:
             axes.axhline(reference.value * panel.scale, color=reference.colour, linewidth=1.1, dashes=(5, 3))
@@ -115,7 +113,8 @@ def _draw(axes, line: Line, panel: Panel) -> np.ndarray:
     weight = 1.15 if panel.wide else 1.0
     if not line.noisy or len(curve.steps) < 20:
         shown = thinned(curve)
-        axes.plot(shown.steps, shown.values, color=line.colour, linewidth=1.5 * weight, marker="o" if len(shown.steps) <= 40 else None, markersize=3.2 * weight)
+        marker = "o" if len(shown.steps) <= 40 else None
+        axes.plot(shown.steps, shown.values, color=line.colour, linewidth=1.5 * weight, marker=marker, markersize=3.2 * weight)
         return shown.values
     raw, smooth = thinned(curve), smoothed(curve)
     axes.plot(raw.steps, raw.values, color=line.colour, alpha=0.28, linewidth=0.7)
@@ -145,10 +144,10 @@ def _frame(axes, panel: Panel, drawn: list[np.ndarray]) -> None:
     first = min(line.curve.steps[0] for line in panel.lines)
     last = max(line.curve.steps[-1] for line in panel.lines)
     axes.set_xlim(min(0, first), last + (0.015 * last or 1))
-    axes.xaxis.set_major_locator(MaxNLocator(8 if panel.wide else 5, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(6 if panel.wide else 4))
+    axes.xaxis.set_major_locator(MaxNLocator(8 if panel.wide else 4, integer=True, steps=ROUND))
+    axes.yaxis.set_major_locator(MaxNLocator(6 if panel.wide else 4, steps=ROUND))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: _steps(step)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value) + panel.unit.strip() if panel.unit == "%" else number(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value) + panel.unit))
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.spines[["top", "right", "left"]].set_visible(False)
 

@@ -30,7 +30,7 @@ class Curve:
 
 @dataclasses.dataclass
 class Record:
-    """One run: `curves` by (split, task, name), `baselines` by (task, name), `goodput` in seconds by category; a text that is missing is empty."""
+    """One run: `curves` by (split, task, name), `baselines` by (task, name), `goodput` in seconds by category. Missing texts are empty."""
 
     name: str
     curves: dict[tuple[str, str, str], Curve]

@@ -1,5 +1,6 @@
 """report.html: what a person looks at after a run, or beside another run. One file, with the pictures inside."""
 
+import itertools
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,25 +17,28 @@ Sections = Iterable[tuple[str, str]]
 
 # Metrics of training besides the loss: title and how it is drawn. Those not named here are drawn under their own name.
 TRAINING = {
-    "mlm_accuracy": dict(title="Masked-token accuracy, training", scale=100, unit="%", from_zero=True),
+    "mlm_accuracy": dict(title="Masked-token accuracy", scale=100, unit="%", from_zero=True),
     "learning_rate": dict(title="Learning rate", from_zero=True),
     "grad_norm": dict(title="Gradient norm", from_zero=True),
     "tokens_per_second": dict(title="Tokens per second", from_zero=True),
-    "mfu": dict(title="Model FLOP utilisation (MFU)", scale=100, unit="%", from_zero=True),
+    "mfu": dict(title="Model FLOP utilisation", scale=100, unit="%", from_zero=True),
     "memory_gb": dict(title="Peak memory, GB", from_zero=True),
-    "waiting": dict(title="Share of time waiting for data", scale=100, unit="%", from_zero=True),
+    "waiting": dict(title="Time waiting for data", scale=100, unit="%", from_zero=True),
     "step_seconds": dict(title="Seconds a step", from_zero=True),
 }
+EXACT = {"learning_rate", "memory_gb"}  # nothing to smooth
 CATEGORIES = {"train": "#2463a8", "compile": "#7b6bb0", "init": "#98a2b0", "data": "#d2691e", "evaluate": "#2f8f6b", "save": "#b59a2d"}
 
 
 def write(model_dir: str | pathlib.Path, title: str | None = None, sections: Sections = ()) -> pathlib.Path:
-    """Writes MODEL_DIR/report.html from what the other files there say. `sections` are more headings and their HTML, set after the results."""
+    """Writes MODEL_DIR/report.html from the other files there. `sections` are more headings with their HTML, set after the results."""
     run = record.read(model_dir)
     return _write(pathlib.Path(model_dir) / "report.html", title or run.name, [run], sections)
 
 
-def compare_runs(named: Mapping[str, str | pathlib.Path], out: str | pathlib.Path, title: str | None = None, sections: Sections = ()) -> pathlib.Path:
+def compare_runs(
+    named: Mapping[str, str | pathlib.Path], out: str | pathlib.Path, title: str | None = None, sections: Sections = ()
+) -> pathlib.Path:
     """Writes `out`: the MODEL_DIRs of `named` side by side, their curves in the same pictures and a column for each in the tables."""
     runs = [record.read(folder, name) for name, folder in named.items()]
     return _write(pathlib.Path(out), title or " and ".join(named), runs, sections)
@@ -49,7 +53,7 @@ def _write(path: pathlib.Path, title: str, runs: Sequence[Record], sections: Sec
         page.section("Results", evaluation_table(runs)),
         *(page.section(heading, html) for heading, html in sections),
         page.section("Curves", f'<div class="plots">\n{drawn}\n</div>' if drawn else ""),
-        page.section("Where the time went", "\n".join(_goodput(run, len(runs) > 1) for run in runs)),
+        page.section("Where the time went", _goodput([run for run in runs if run.goodput])),
         page.section("What differs", _differences(runs)),
         page.section("Configuration", "\n".join(_configuration(run, len(runs) > 1) for run in runs)),
     ]
@@ -64,10 +68,13 @@ def _write(path: pathlib.Path, title: str, runs: Sequence[Record], sections: Sec
 def _head(runs: Sequence[Record]) -> list[str]:
     if len(runs) == 1:
         (run,) = runs
-        return [page.paragraph(headline(run), "lede"), page.figures(list(figures(run).items())), page.command(run.command), page.paragraph(run.versions, "soft")]
+        numbers = page.figures(list(figures(run).items()))
+        return [page.paragraph(headline(run), "lede"), numbers, page.command(run.command), page.paragraph(run.versions, "soft")]
     columns = [figures(run) for run in runs]
-    rows = [[label, *(column.get(label, "") for column in columns)] for label in dict.fromkeys(label for column in columns for label in column)]
-    return [*(page.paragraph(f"{run.name}: {headline(run)}", "lede") for run in runs), page.table(["", *(run.name for run in runs)], rows) if rows else ""]
+    labels = dict.fromkeys(label for column in columns for label in column)
+    rows = [[label, *(column.get(label, "") for column in columns)] for label in labels]
+    silent = [page.paragraph(f"{run.name}: {headline(run)}", "lede") for run in runs if not run.curves]
+    return [*silent, page.table(["", *(run.name for run in runs)], rows) if rows else ""]
 
 
 def headline(run: Record) -> str:
@@ -75,12 +82,14 @@ def headline(run: Record) -> str:
     loss, validation = run.train("loss"), run.validation_loss()
     if loss is None and not run.curves:
         return "The run has not written a metric yet."
-    parts = [f"{loss.steps[-1]:,} steps in {duration(run.seconds)}: training loss {number(loss.last)}"] if loss is not None else []
+    parts = [f"{loss.steps[-1]:,} steps in {duration(run.seconds)}: training loss {_nat(loss.last)}"] if loss is not None else []
     if validation:
         task, curve = validation
-        parts.append(f"validation loss {number(curve.last)}{_against_entropy(run, task, curve)}")
-    parts += [f"{number(speed)} tokens/s" for speed in _typical(run, "tokens_per_second")]
-    parts += [f"MFU {share:.0%}" for share in _typical(run, "mfu")]
+        parts.append(f"validation loss {_nat(curve.last)}{_against_entropy(run, task, curve)}")
+    if (speed := _typical(run, "tokens_per_second")) is not None:
+        parts.append(f"{number(speed)} tokens/s")
+    if (share := _typical(run, "mfu")) is not None:
+        parts.append(f"MFU {share:.0%}")
     text = ", ".join(parts) if parts else f"{len(run.evaluated())} evaluation results"
     return text[0].upper() + text[1:] + "."
 
@@ -90,34 +99,45 @@ def _against_entropy(run: Record, task: str, curve: Curve) -> str:
     if entropy is None or math.isnan(curve.last):
         return ""
     difference = entropy - curve.last
-    return f" ({abs(difference):.3f} nat {'below' if difference >= 0 else 'above'} the unigram entropy {number(entropy)})"
+    return f" ({abs(difference):.3f} nat {'below' if difference >= 0 else 'above'} the unigram entropy {_nat(entropy)})"
+
+
+def _nat(loss: float) -> str:
+    return f"{loss:.3f}" if math.isfinite(loss) else "NaN"
 
 
 def figures(run: Record) -> dict[str, Cell]:
     """The few numbers that one looks for first, by label."""
     found: dict[str, Cell] = {}
     if (loss := run.train("loss")) is not None:
-        found["Training loss"] = Cell(number(loss.last), f"at step {loss.steps[-1]:,}")
+        found["Training loss"] = Cell(_nat(loss.last), f"at step {loss.steps[-1]:,}")
     if validation := run.validation_loss():
         task, curve = validation
-        found["Validation loss"] = Cell(number(curve.last), task)
+        found["Validation loss"] = Cell(_nat(curve.last), task)
         if (entropy := run.baselines.get((task, record.ENTROPY))) is not None:
-            found["Unigram entropy of the text"] = Cell(number(entropy), "nat")
-            found["Loss less entropy"] = Cell(f"{curve.last - entropy:+.3f}".replace("-", "\N{MINUS SIGN}").replace("+nan", "NaN"), "nat")
-    found |= {"Tokens per second": Cell(number(speed), "median") for speed in _typical(run, "tokens_per_second")}
-    found |= {"MFU": Cell(f"{share:.1%}", "median") for share in _typical(run, "mfu")}
+            found["Unigram entropy of the text"] = Cell(_nat(entropy), "nat")
+            found["Loss less entropy"] = Cell(_signed(curve.last - entropy), "nat")
+    if (speed := _typical(run, "tokens_per_second")) is not None:
+        found["Tokens per second"] = Cell(number(speed), "median")
+    if (share := _typical(run, "mfu")) is not None:
+        found["MFU"] = Cell(f"{share:.1%}", "median")
     if run.seconds:
-        found["Time"] = Cell(duration(run.seconds), f"{run.goodput['train'] / run.seconds:.0%} of it training" if run.goodput.get("train") else "")
+        training = run.goodput.get("train", 0.0) / run.seconds
+        found["Time"] = Cell(duration(run.seconds), f"{training:.0%} of it training" if training else "")
     if run.parameters:
         found["Parameters"] = Cell(run.parameters)
     return found
 
 
-def _typical(run: Record, name: str) -> list[float]:
-    """The median of a metric of training; nothing where the run has none."""
+def _signed(difference: float) -> str:
+    return f"{difference:+.3f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(difference) else "NaN"
+
+
+def _typical(run: Record, name: str) -> float | None:
+    """The median of a metric of training."""
     curve = run.train(name)
     values = curve.values[np.isfinite(curve.values)] if curve is not None else np.zeros(0)
-    return [float(np.median(values))] if len(values) else []
+    return float(np.median(values)) if len(values) else None
 
 
 def duration(seconds: float) -> str:
@@ -138,10 +158,11 @@ def evaluation_table(runs: Sequence[Record]) -> str:
         return ""
     rows = {key: _scores(runs, key) for key in keys}
     baselines = {metric for (_, metric), (baseline, _) in rows.items() if baseline.text}
-    marked = page.paragraph("Marked: the best of its row." if len(runs) > 1 else "Marked: better than the baseline." if baselines else "", "soft")
     if len(runs) > 1:
+        marked = page.paragraph("Marked: the best of a row.", "soft")
         header = ["Task", "Metric", *(["Baseline"] if baselines else []), *(run.name for run in runs)]
-        return page.table(header, [[task, metric, *([rows[task, metric][0]] if baselines else []), *rows[task, metric][1]] for task, metric in keys]) + marked
+        body = [[task, metric, *([baseline] if baselines else []), *scores] for (task, metric), (baseline, scores) in rows.items()]
+        return page.table(header, body, names=2) + marked
     tasks, metrics = dict.fromkeys(task for task, _ in keys), dict.fromkeys(metric for _, metric in keys)
     steps = {task: max(curve.steps[-1] for (t, _), curve in runs[0].evaluated().items() if t == task) for task in tasks}
     header, body = ["Task"], [[Cell(task, f"step {steps[task]:,}")] for task in tasks]
@@ -150,7 +171,7 @@ def evaluation_table(runs: Sequence[Record]) -> str:
         for row, task in zip(body, tasks, strict=True):
             baseline, (score,) = rows.get((task, metric), (Cell(""), [Cell("")]))
             row += [baseline, score] if metric in baselines else [score]
-    return page.table(header, body) + marked
+    return page.table(header, body) + page.paragraph("Marked: the better of run and baseline." if baselines else "", "soft")
 
 
 def _scores(runs: Sequence[Record], key: tuple[str, str]) -> tuple[Cell, list[Cell]]:
@@ -189,7 +210,7 @@ def panels(runs: Sequence[Record]) -> list[Panel]:
 
 def _training(runs: Sequence[Record], name: str) -> list[Line]:
     found = [(run, colour, run.train(name)) for run, colour in zip(runs, _colours(runs), strict=True)]
-    return [Line(run.name if len(runs) > 1 else "", curve, colour) for run, colour, curve in found if curve is not None]
+    return [Line(run.name if len(runs) > 1 else "", curve, colour, name not in EXACT) for run, colour, curve in found if curve is not None]
 
 
 def _losses(runs: Sequence[Record]) -> list[Panel]:
@@ -240,24 +261,34 @@ def _picture(panel: Panel) -> str:
     keys = [page.key(line.colour, line.label, value(line.curve.last)) for line in panel.lines]
     keys += [page.key(reference.colour, reference.label, value(reference.value), dashed=True) for reference in panel.references]
     lost = sum(int(np.isnan(line.curve.values).sum()) for line in panel.lines)
-    keys += [page.key("", "", f"{lost} readings were no finite number")] if lost else []
+    keys += [page.remark(f"{lost} {'value is' if lost == 1 else 'values are'} no finite number")] if lost else []
     return page.picture(panel.title, plots.svg(panel), keys, panel.wide)
 
 
 # Time and configuration.
 
 
-def _goodput(run: Record, several: bool) -> str:
-    total = sum(run.goodput.values())
-    if not total:
+def _goodput(runs: Sequence[Record]) -> str:
+    """A bar for each run, and a table of seconds and shares by category."""
+    spent = [(run, sum(run.goodput.values()) or 1.0) for run in runs]
+    together = {name: sum(run.goodput.get(name, 0.0) for run in runs) for run in runs for name in run.goodput}
+    order = sorted(together, key=lambda name: (name != "train", -together[name], name))
+    if not order:
         return ""
-    order = sorted(run.goodput, key=lambda name: (name != "train", -run.goodput[name]))
-    spare = iter(COLOURS[4:] * len(order))
+    spare = itertools.cycle(COLOURS[4:])
     colours = {name: CATEGORIES.get(name) or next(spare) for name in order}
-    rows = [[Cell(name, swatch=colours[name]), f"{run.goodput[name]:,.1f}", f"{run.goodput[name] / total:.1%}"] for name in order]
-    rows.append(["all", f"{total:,.1f}", "100.0%"])
-    bar = page.bar([(name, run.goodput[name] / total, colours[name]) for name in order])
-    return _heading(run, several) + bar + page.table(["", "seconds", "share"], rows)
+    bars = []
+    for run, total in spent:
+        parts = [(name, run.goodput.get(name, 0.0) / total, colours[name]) for name in order]
+        bars.append(_heading(run, len(runs) > 1) + page.bar(parts))
+    header = [f"{run.name}: {what}" if len(runs) > 1 else what for run in runs for what in ("seconds", "share")]
+    rows = [[Cell(name, swatch=colours[name]), *_seconds_and_share(spent, name)] for name in order]
+    whole = [text for _, total in spent for text in (f"{total:,.1f}", "100.0%")]
+    return "\n".join(bars) + page.table(["", *header], [*rows, ["all", *whole]])
+
+
+def _seconds_and_share(spent: Sequence[tuple[Record, float]], name: str) -> list[str]:
+    return [text for run, total in spent for text in (f"{run.goodput.get(name, 0.0):,.1f}", f"{run.goodput.get(name, 0.0) / total:.1%}")]
 
 
 def _differences(runs: Sequence[Record]) -> str:

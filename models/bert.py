@@ -29,7 +29,7 @@ from rootstock.models.outputs import Output
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """BERT-base by default. `dtype` is the compute type; parameters are float32. `remat` is a policy of `jax.checkpoint_policies`."""
+    """BERT-base by default. `dtype` is the compute type; parameters are float32. `remat`: see `stack.Stack`."""
 
     vocab_size: int = 30522
     width: int = 768

@@ -36,10 +36,20 @@ def layout(layers: int, *, period: int = 1, prefix: int = 0, scan: bool = True) 
     return tuple(run for run in runs if run[0] and run[1])
 
 
+def save_nothing(*_, **__) -> bool:
+    """A `remat` policy: recompute every activation of a layer in the backward pass; only what passes between layers is kept."""
+    return False
+
+
+def save_products(*args, **params) -> bool:
+    """A `remat` policy: keep the results of matrix products, recompute the rest."""
+    return jax.checkpoint_policies.dots_saveable(*args, **params)
+
+
 class Stack(nnx.Module):
     """Layers `make(key, index)` for every index of the layout.
 
-    `remat` is a policy of `jax.checkpoint_policies`, or None to keep all activations. A layer is called as
+    `remat` is `save_nothing`, `save_products` or another policy of `jax.checkpoint`, or None to keep all activations. A layer is called as
     `layer(carry, **shared, **per_layer[i])` and returns the next carry, of the same structure.
     """
 
