@@ -1,11 +1,13 @@
 """Runs a Probe over finite data under the mesh and rules of training."""
 
 import dataclasses
+import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
+from tqdm import tqdm
 
 from rootstock.engine import feed
 from rootstock.engine.schedules import BatchRamp
@@ -33,7 +35,8 @@ class Evaluation:
         statistic: PyTree = jax.device_put(self.probe.zero(), partitioner.replicated)
         steps = -(-len(self.data) // self.batch_size)
         with partitioner.mesh, constrained_by(partitioner.constraint()):
-            for batch in feed.batches(self.data, BatchRamp([(0, self.batch_size)]), 0, steps, partitioner):
+            batches = feed.batches(self.data, BatchRamp([(0, self.batch_size)]), 0, steps, partitioner)
+            for batch in tqdm(batches, "evaluating", steps, leave=False, disable=not sys.stderr.isatty()):
                 statistic = self._add(params, batch, statistic)
         return self.probe.finish(jax.device_get(statistic))
 

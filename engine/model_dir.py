@@ -45,7 +45,7 @@ def claimed(model_dir: str | pathlib.Path) -> Iterator[pathlib.Path]:
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text)
+    unfinished.write_text(text, encoding="utf-8")
     unfinished.rename(path)
 
 

@@ -95,7 +95,7 @@ def svg(panel: Panel) -> str:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever style the user has set
-        matplotlib.rcParams.update(LOOK | {"svg.hashsalt": panel.title})  # no two panels share an id
+        matplotlib.rcParams.update(LOOK | {"svg.hashsalt": ascii(panel.title)})  # no two panels share an id
         figure = Figure(figsize=(10.4, 3.1) if panel.wide else (3.4, 1.75))
         axes = figure.add_axes((0.04, 0.09, 0.955, 0.88) if panel.wide else (0.13, 0.145, 0.85, 0.80))
         drawn = [_draw(axes, line, panel) for line in panel.lines]

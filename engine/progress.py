@@ -10,6 +10,12 @@ from tqdm import tqdm
 from rootstock.engine import telemetry
 
 
+def say(text: str) -> None:
+    """A line on standard error, from the first process only."""
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)
+
+
 class Meter:
     """Speed over the steps since the last reading; evaluation and saving are not counted (`reset` after them)."""
 
@@ -43,9 +49,8 @@ class Bar:
 
     def __init__(self, running: Any, begin: int):
         self.running = running
-        self.shown = jax.process_index() == 0
         self.bar = tqdm(total=running.run.train_steps, initial=begin, unit="step", dynamic_ncols=True, file=sys.stderr,
-                        disable=not (self.shown and sys.stderr.isatty()))
+                        disable=not (jax.process_index() == 0 and sys.stderr.isatty()))
 
     def __enter__(self) -> "Bar":
         self._say, self.running.say = self.running.say, self.write
@@ -56,8 +61,10 @@ class Bar:
         self.running.say = self._say
 
     def write(self, text: str) -> None:
-        if self.shown:
-            self.bar.write(text, file=sys.stderr) if not self.bar.disable else print(text, file=sys.stderr, flush=True)
+        if self.bar.disable:
+            say(text)
+        else:
+            self.bar.write(text, file=sys.stderr)
 
     def update(self, values: dict[str, float]) -> None:
         step, total = self.running.step, self.running.run.train_steps

@@ -44,6 +44,13 @@ def compare_runs(
     return _write(pathlib.Path(out), title or " and ".join(named), runs, sections)
 
 
+def excerpt(model_dir: str | pathlib.Path) -> str:
+    """The head and the pictures of one run as HTML, for a section of another report."""
+    run = record.read(model_dir)
+    drawn = "\n".join(_picture(panel) for panel in panels([run])[:2])
+    return "\n".join([*_head([run]), f'<div class="plots">\n{drawn}\n</div>'])
+
+
 def _write(path: pathlib.Path, title: str, runs: Sequence[Record], sections: Sections) -> pathlib.Path:
     drawn = "\n".join(_picture(panel) for panel in panels(runs))
     parts = [

@@ -1,6 +1,7 @@
 """Signals become a wish that the loop reads between two steps: the run saves and ends with the exit code of DESIGN.md."""
 
 import signal
+import threading
 from types import FrameType
 
 import jax
@@ -20,8 +21,8 @@ class Signals:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Signals":
-        for number in CODES:
-            self._before[number] = signal.signal(number, self._receive)
+        if threading.current_thread() is threading.main_thread():  # Python gives signals to no other
+            self._before = {number: signal.signal(number, self._receive) for number in CODES}
         return self
 
     def __exit__(self, *_) -> None:
@@ -34,7 +35,10 @@ class Signals:
         self.code = CODES[number]
 
     def wish(self) -> int:
-        """Agreed upon by all processes, since a save needs all of them."""
-        if jax.process_count() == 1:
-            return self.code
-        return int(multihost_utils.process_allgather(np.int32(self.code)).max())
+        """Agreed upon by all processes, since a save needs all of them: a call is a meeting of all when there are several."""
+        return agreed(self.code)
+
+
+def agreed(number: int) -> int:
+    """The largest of all processes' numbers."""
+    return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())

@@ -36,8 +36,12 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Blueprint:
-    """All that is known of a model before it has values: structure, parameters, their layout on the mesh, which are trainable."""
+    """All that is known of a model before it has values: structure, parameters, their layout on the mesh, which are trainable.
 
+    `model` has shapes in place of arrays.
+    """
+
+    model: nnx.Module
     graphdef: nnx.GraphDef
     specs: dict[str, Spec]
     shardings: dict[str, jax.sharding.NamedSharding]
@@ -53,7 +57,7 @@ class Blueprint:
         chosen = frozenset(name for name in specs if is_trainable(name, trainable))
         if not chosen:
             raise UserError(f"no parameter's name matches trainable={trainable!r}; one of them is {next(iter(specs))!r}")
-        return cls(nnx.split(model)[0], specs, partitioner.parameters(specs), chosen, build, partitioner)
+        return cls(model, nnx.split(model)[0], specs, partitioner.parameters(specs), chosen, build, partitioner)
 
     def merge(self, params: Params) -> nnx.Module:
         return parameters.merge(self.graphdef, params)

@@ -54,6 +54,7 @@ class Goodput:
     def __init__(self):
         self.start = time.perf_counter()
         self.seconds: dict[str, float] = {}
+        self.before: dict[str, float] = {}  # of the earlier starts of a resumed run
 
     @contextlib.contextmanager
     def measure(self, category: str) -> Iterator[None]:
@@ -64,10 +65,7 @@ class Goodput:
             self.seconds[category] = self.seconds.get(category, 0.0) + time.perf_counter() - begin
 
     def breakdown(self) -> dict[str, float]:
-        """All categories, training included; they add up to the wall clock since the start."""
+        """All categories, training included; they add up to the wall clock of every start of the run."""
         rest = time.perf_counter() - self.start - sum(self.seconds.values())
-        return {"train": max(rest, 0.0), **self.seconds}
-
-    def spent(self) -> float:
-        """Seconds that were not training."""
-        return sum(self.seconds.values())
+        now = {"train": max(rest, 0.0), **self.seconds}
+        return {name: now.get(name, 0.0) + self.before.get(name, 0.0) for name in {**now, **self.before}}

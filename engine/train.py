@@ -1,5 +1,6 @@
 """The one training loop. `Run` is what a recipe fills in; `train` runs it to the end, from wherever MODEL_DIR stands."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -8,14 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from flax import nnx
+from jax.experimental import multihost_utils
 from jaxtyping import Array, Key
 
-from rootstock.engine import checkpoints, feed, flops, model_dir, partitioning, progress, report, resume, signals, state, step, telemetry
+from rootstock.engine import checkpoints, feed, flops, metrics, model_dir, partitioning, progress, report, resume, signals, state, step, telemetry
 from rootstock.engine import mesh as meshes
 from rootstock.engine.errors import NonFinite, Stopped, UserError
-from rootstock.engine.metrics import Writer, means
 from rootstock.engine.schedules import BatchRamp
 from rootstock.engine.sockets import Context, Data, Gradient, Graft, Hook, Objective, Params, Update, View
 
@@ -86,15 +88,14 @@ class Running:
         self.model_dir = pathlib.Path(run.model_dir).absolute()
         self.partitioner = partitioning.Partitioner(meshes.make(run.mesh), run.rules)
         self.blueprint = state.Blueprint.draw(run.build, self.partitioner, run.trainable)
-        self.model = jax.eval_shape(run.build, jax.random.key(0))
         self.batches = {size: feed.abstract(run.data, size, self.partitioner) for size in run.ramp.sizes(run.train_steps)}
         for size in self.batches:
             self._check_slices(size)
         self.step = 0
         self.state: state.TrainState
-        self.writer: Writer
+        self.writer: metrics.Writer
         self.checkpoints: checkpoints.Checkpoints
-        self.say: Callable[[str], None] = logging.info
+        self.say: Callable[[str], None] = progress.say
 
     def _check_slices(self, size: int) -> None:
         parts = self.run.micro_batches(size)
@@ -142,9 +143,11 @@ class Running:
         """What is evaluated: every parameter, the trainable ones as the update hands them on."""
         return {**self.run.update.eval_params(self.state.opt_state[0], self.state.params), **self.state.frozen}
 
-    def save(self) -> None:
-        """Starts a checkpoint of the present state."""
+    def save(self, elapsed: float) -> None:
+        """Starts a checkpoint of the present state, after `elapsed` seconds of training."""
         with self.goodput.measure("save"):
+            seconds = multihost_utils.broadcast_one_to_all(np.float32(elapsed))
+            self.state = self.state.replace(elapsed=jax.device_put(seconds, self.state.elapsed.sharding))
             self.checkpoints.save(self.step, self.state, {"examples": self.run.ramp.position(self.step), "seed": self.run.seed})
 
 
@@ -161,12 +164,20 @@ def train(run: Run, config: Callable[[], str] = str, command: str = "") -> Runni
         try:
             _loop(running, stop)
         finally:
-            running.checkpoints.close()
-            running.writer.write(running.step, "goodput", running.goodput.breakdown())
-            running.writer.close()
-            if jax.process_index() == 0:
-                report.write(running.model_dir)
+            _close(running)
         return running
+
+
+def _close(running: Running) -> None:
+    """Waits for the last save and writes the report; a report that cannot be written must not hide why the run ended."""
+    running.checkpoints.close()
+    running.writer.write(running.step, "goodput", running.goodput.breakdown())
+    running.writer.close()
+    if jax.process_index() == 0:
+        try:
+            report.write(running.model_dir)
+        except OSError as error:
+            logging.error("report.html could not be written: %s", error)
 
 
 def _open(running: Running, config: str, command: str) -> None:
@@ -182,10 +193,11 @@ def _open(running: Running, config: str, command: str) -> None:
         raise UserError(f"the checkpoint of step {running.step} has consumed {position['examples']} examples, this batch schedule {run.ramp.position(running.step)}")
     if jax.process_index() == 0:
         vocabulary = model_dir.adopt_vocabulary(folder, run.data.vocabulary, run.data.vocabulary_checksum)
-        model_dir.write_config(folder, running.model, vocabulary)
+        model_dir.write_config(folder, running.blueprint.model, vocabulary)
         model_dir.write_atomically(folder / "config.gin", resume.header(command) + config)
         model_dir.write_atomically(folder / "model-info.txt", model_dir.parameter_table(running.blueprint))
-    running.writer = Writer(folder, running.step)
+    running.goodput.before = {line["name"]: line["value"] for line in metrics.read(folder) if line["split"] == "goodput"}
+    running.writer = metrics.Writer(folder, running.step)
     for task, values in run.baselines.items():
         running.writer.write(running.step, "baseline", values, task)
     for line in changed:
@@ -205,47 +217,47 @@ def _loop(running: Running, stop: signals.Signals) -> None:
     meter = progress.Meter(running)
     window: list[Any] = []
     saved_at = started = time.perf_counter()
-    batches = feed.batches(run.data, run.ramp, begin, run.train_steps, running.partitioner)
-    with progress.Bar(running, begin) as bar:
-        while running.step < run.train_steps and not (code := stop.wish()):
+    feeding = feed.batches(run.data, run.ramp, begin, run.train_steps, running.partitioner)
+    with progress.Bar(running, begin) as bar, contextlib.closing(feeding) as batches:
+        code = stop.wish()
+        while running.step < run.train_steps and not code:
             with goodput.measure("data"):
                 batch = next(batches)
-            running.state, metrics = compiled[run.ramp.size(running.step)](running.state, batch)
+            running.state, measured = compiled[run.ramp.size(running.step)](running.state, batch)
             running.step += 1
-            window.append(metrics)
+            window.append(measured)
             last = running.step == run.train_steps
             now = time.perf_counter()
-            saving = last or running.step % run.save_every == 0 or now - saved_at > 60 * run.save_minutes
+            meeting = jax.process_count() == 1 or running.step % run.log_every == 0  # of processes, whose clocks and signals differ
+            late = meeting and signals.agreed(now - saved_at > 60 * run.save_minutes)
+            saving = bool(last or late or running.step % run.save_every == 0)
             due = [hook for hook in run.hooks if hook.due(running.step, last)]
             if saving or due or running.step % run.log_every == 0:
-                values = _finite(running, means(window))
-                values |= meter.read(len(window))
+                values = _finite(running, window) | meter.read(len(window))
                 running.writer.write(running.step, "train", values)
                 bar.update(values)
                 window.clear()
             if saving:
                 saved_at = now
-                running.state = running.state.replace(elapsed=jax.device_put(elapsed + now - started, running.state.elapsed.sharding))
-                running.save()
+                running.save(elapsed + now - started)
             for hook in due:
                 hook.call(running)
             if saving or due:
                 meter.reset()
-        batches.close()
+            code = stop.wish() if meeting else 0
     if running.step < run.train_steps:
-        _stop(running, code, begin)
+        if running.step > begin:
+            _finite(running, window)
+            running.save(elapsed + time.perf_counter() - started)
+            running.checkpoints.wait()
+        raise Stopped(f"stopped by a signal at step {running.step}; {running.checkpoints.last_good()}. The same command goes on from there", code)
 
 
-def _finite(running: Running, values: dict[str, float]) -> dict[str, float]:
+def _finite(running: Running, window: list[Any]) -> dict[str, float]:
+    """The means over the steps of `window`; a state that came from anything but finite numbers is never saved."""
+    values = metrics.means(window)
     bad = [name for name in values if (name.startswith("loss") or name == "grad_norm") and not math.isfinite(values[name])]
     if bad:
         raise NonFinite(f"{bad[0]} became {values[bad[0]]} at or shortly before step {running.step}; {running.checkpoints.last_good()}. A smaller learning rate, "
                         "gradient clipping (Run.clip_norm) or float32 usually helps")
     return values
-
-
-def _stop(running: Running, code: int, begin: int) -> None:
-    if running.step > begin:
-        running.save()
-        running.checkpoints.wait()
-    raise Stopped(f"stopped by a signal at step {running.step}; {running.checkpoints.last_good()}. The same command goes on from there", code)

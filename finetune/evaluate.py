@@ -26,7 +26,7 @@ def evaluate(directory: str, tasks: list[str], data_dir: str, length: int | None
     found = {name: find(name) for name in tasks}
     vocabulary = recipe.vocabulary_of(directory)
     blueprint, params = load(directory, shape)
-    config = blueprint.merge(params).config
+    config = blueprint.model.config
     heads = getattr(config, "heads", {})
     missing = [name for name in tasks if name not in heads]
     if missing:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Key
@@ -149,7 +150,7 @@ def address(name: str) -> list[tuple[str, int | None]]:
     return [(f"{name[: found.start()]}{i}{name[found.end() :]}", j) for j, i in enumerate(range(*map(int, found.groups())))]
 
 
-def unstack(params: Params) -> Params:
+def unstack(params: Mapping[str, Array | np.ndarray]) -> dict[str, Array | np.ndarray]:
     """Every parameter under its canonical name. Works on numpy and JAX arrays; slices are views where the library makes them so."""
     return {canonical: value if index is None else value[index] for name, value in params.items() for canonical, index in address(name)}
 
