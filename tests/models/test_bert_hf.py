@@ -75,10 +75,9 @@ def test_gradients_of_both_losses(stored):
     for ours, name in ((loss, "loss"), (mlm, "mlm_loss"), (nsp, "nsp_loss")):
         np.testing.assert_allclose(ours, case[name], rtol=1e-6, atol=1e-6, err_msg=name)
     theirs = bert_hf.convert({name.removeprefix("case1/grad/"): value for name, value in cases.items() if "/grad/" in name})
-    grads = unstack(grads)
-    assert grads.keys() == theirs.keys()
-    for name, grad in grads.items():
-        np.testing.assert_allclose(grad, theirs[name], rtol=1e-4, atol=2e-6, err_msg=name)
+    assert "encoder/embeddings/token/table" in theirs  # the tied one: as input and as output
+    for name, grad in theirs.items():
+        np.testing.assert_allclose(unstack(grads)[name], grad, rtol=0, atol=2e-6, err_msg=name)
 
 
 def test_other_spellings_of_names():
