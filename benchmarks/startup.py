@@ -2,8 +2,9 @@
 
     python benchmarks/startup.py [--layers=4,24] [--rounds=5]
 
-Prints: the time to import the core in a fresh process; the time from nothing to the end of the first step for each depth (scanned layers, so it should hardly
-grow); the loop's seconds a step beside those of the compiled step alone, alternating in one process, medians. Synthetic batches, no TensorFlow.
+Prints: the time to import the core in a fresh process; the time from nothing to the end of the first step for each depth (scanned layers,
+so it should hardly grow); the loop's seconds a step beside those of the compiled step alone, alternating in one process, medians.
+Synthetic batches, no TensorFlow.
 """
 
 import argparse
@@ -46,9 +47,26 @@ def make_run(folder: str, layers: int, steps: int, width: int = 256, length: int
     ones, zeros = np.ones(shape, np.int32), np.zeros(shape, np.int32)
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), shape)
     data = Shuffled(Arrays({"input_ids": ids, "segment_ids": ones, "token_type_ids": zeros, "positions": positions}), seed=0)
-    config = bert.Config(vocab_size=Vocabulary.size, width=width, layers=layers, heads=4, mlp_width=4 * width, max_length=length, dropout=0.0, attention_dropout=0.0)
-    return train.Run(model_dir=folder, model=lambda key: bert.PreTraining(config, key), objective=MaskedLM(Vocabulary()), data=data,
-                     update=optimizers.adamw(1e-3), train_steps=steps, batch_size=batch, save_every=10**9)
+    config = bert.Config(
+        vocab_size=Vocabulary.size,
+        width=width,
+        layers=layers,
+        heads=4,
+        mlp_width=4 * width,
+        max_length=length,
+        dropout=0.0,
+        attention_dropout=0.0,
+    )
+    return train.Run(
+        model_dir=folder,
+        model=lambda key: bert.PreTraining(config, key),
+        objective=MaskedLM(Vocabulary()),
+        data=data,
+        update=optimizers.adamw(1e-3),
+        train_steps=steps,
+        batch_size=batch,
+        save_every=10**9,
+    )
 
 
 def first_step(layers: int) -> float:

@@ -4,8 +4,8 @@
     checkpoints/STEP/training    optimizer state, carried values, step, elapsed seconds
     checkpoints/STEP/position    JSON: the data position and what made the checkpoint
 
-A save becomes visible by an atomic rename, so a killed run leaves none half-written. The newest one that can be read wins; one that cannot is named,
-set aside and the one before it is used.
+A save becomes visible by an atomic rename, so a killed run leaves none half-written. The newest one that can be read wins; one that
+cannot is named, set aside and the one before it is used.
 """
 
 import contextlib
@@ -51,9 +51,14 @@ class Checkpoints:
         if step in self.manager.all_steps():
             return
         with self._explained():
-            self.manager.save(step, args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.all_params), training=ocp.args.StandardSave(_training(state)),
-                position=ocp.args.JsonSave({"format": FORMAT, **position})))
+            self.manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.all_params),
+                    training=ocp.args.StandardSave(_training(state)),
+                    position=ocp.args.JsonSave({"format": FORMAT, **position}),
+                ),
+            )
         self._saving = threading.Thread(target=self._finish, args=(step,), name="save")
         self._saving.start()
 
@@ -62,7 +67,7 @@ class Checkpoints:
             self.manager.wait_until_finished()
             if jax.process_index() == 0:
                 checksums.seal(self.folder / str(step))
-        except Exception as error:  # noqa: BLE001 - belongs to the thread that trains
+        except Exception as error:
             self._failed = error
 
     def wait(self) -> None:
@@ -80,7 +85,9 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:
-            raise UserError(f"a checkpoint could not be written to {self.folder}: {str(error).splitlines()[0]}; {self.last_good()}") from error
+            raise UserError(
+                f"a checkpoint could not be written to {self.folder}: {str(error).splitlines()[0]}; {self.last_good()}"
+            ) from error
 
     def last_good(self) -> str:
         """For messages: the newest complete checkpoint."""
@@ -90,20 +97,28 @@ class Checkpoints:
     def restore(self, state: TrainState) -> tuple[TrainState, dict] | None:
         """The newest readable checkpoint, in the layout of `state` (arrays or their shapes with shardings); None if there is none."""
         steps = sorted(self.manager.all_steps(), reverse=True)
-        shape = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
+        shape = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
         params, training = jax.tree.map(shape, (state.all_params, _training(state)))
         for step in steps:
             if (wrong := checksums.damage(self.folder / str(step))) is not None:
                 self._set_aside(step, wrong)
                 continue
             try:
-                found = self.manager.restore(step, args=ocp.args.Composite(
-                    params=ocp.args.StandardRestore(params), training=ocp.args.StandardRestore(training), position=ocp.args.JsonRestore()))
-            except Exception as error:  # noqa: BLE001 - a damaged file shows itself in any of a dozen exceptions
+                found = self.manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        params=ocp.args.StandardRestore(params),
+                        training=ocp.args.StandardRestore(training),
+                        position=ocp.args.JsonRestore(),
+                    ),
+                )
+            except Exception as error:
                 self._set_aside(step, f"{type(error).__name__}: {error}".splitlines()[0])
                 continue
             names = state.params.keys()
-            restored = state.replace(params={n: found.params[n] for n in names}, frozen={n: found.params[n] for n in state.frozen}, **found.training)
+            restored = state.replace(
+                params={n: found.params[n] for n in names}, frozen={n: found.params[n] for n in state.frozen}, **found.training
+            )
             return restored, found.position
         if steps:
             raise UserError(f"none of the checkpoints {steps} in {self.folder} can be read; they are kept there with the ending .damaged")
@@ -139,14 +154,21 @@ def shapes(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, 
         return {name: tuple(found.shape) for name, found in checkpointer.metadata(path).item_metadata.items()}
 
 
-def read_params(model_dir: str | pathlib.Path, shardings: Mapping[str, jax.sharding.Sharding] | None = None, step: int | None = None) -> Params:
+def read_params(
+    model_dir: str | pathlib.Path, shardings: Mapping[str, jax.sharding.Sharding] | None = None, step: int | None = None
+) -> Params:
     """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, on the first device)."""
     with _opened(model_dir, step) as (checkpointer, path):
         if (wrong := checksums.damage(path.parent)) is not None:
             raise UserError(f"the checkpoint {path.parent} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
         alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        return checkpointer.restore(path, {name: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=(shardings or {}).get(name, alone))
-                                           for name, found in checkpointer.metadata(path).item_metadata.items()})
+        return checkpointer.restore(
+            path,
+            {
+                name: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=(shardings or {}).get(name, alone))
+                for name, found in checkpointer.metadata(path).item_metadata.items()
+            },
+        )
 
 
 @contextlib.contextmanager
@@ -182,9 +204,14 @@ def restack(source: Params, names: dict[str, tuple[int, ...]]) -> dict[str, Arra
         parts = stack.address(name)
         missing = [canonical for canonical, _ in parts if canonical not in whole]
         if missing:
-            raise UserError(f"the checkpoint has no parameter {missing[0]} (and {len(missing) - 1} more of {name}); it has for example {sorted(whole)[:3]}")
+            raise UserError(
+                f"the checkpoint has no parameter {missing[0]} (and {len(missing) - 1} more of {name}); "
+                f"it has for example {sorted(whole)[:3]}"
+            )
         value = whole[parts[0][0]] if parts[0][1] is None else np.stack([whole[canonical] for canonical, _ in parts])
         if value.shape != shape:
-            raise UserError(f"the checkpoint's parameter {name} has shape {value.shape}, the model wants {shape}: another size of model or vocabulary")
+            raise UserError(
+                f"the checkpoint's parameter {name} has shape {value.shape}, the model wants {shape}: another size of model or vocabulary"
+            )
         result[name] = value
     return result

@@ -1,4 +1,6 @@
-"""A seal over a checkpoint's files. Tensorstore accepts a flipped bit in an array without a word, so a checkpoint carries its own checksums."""
+"""A seal over a checkpoint's files. Tensorstore accepts a flipped bit in an array without a word, so a checkpoint carries its own
+checksums.
+"""
 
 import json
 import pathlib

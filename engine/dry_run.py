@@ -38,12 +38,22 @@ def summary(run: Run, timed_steps: int = 3) -> str:
         ("step per device", f"{_gb(_local(running.state) + (memory.temp_size_in_bytes if memory else 0))} with activations, as compiled"),
         ("batch", f"{size} examples in {run.micro_batches(size)} micro-batches, {running.tokens(size):,} tokens"),
         ("steps", f"{run.train_steps:,}, {position:,} examples"),
-        ("a step", f"{seconds:.3f} s, {running.tokens(size) / seconds:,.0f} tokens/s, {flops / 1e9:,.1f} GFLOP, MFU {flops / seconds / peak:.0%}"),
+        (
+            "a step",
+            f"{seconds:.3f} s, {running.tokens(size) / seconds:,.0f} tokens/s, {flops / 1e9:,.1f} GFLOP, MFU {flops / seconds / peak:.0%}",
+        ),
         ("whole run", f"{_duration(seconds * position / size)} without evaluation"),
-        ("disk", f"{_gb(saved)} a checkpoint, {_gb(saved * copies)} at most beside those kept by time, {_gb(free)} free" +
-                 (" - NOT ENOUGH" if saved * copies > free else "")),
+        (
+            "disk",
+            f"{_gb(saved)} a checkpoint, {_gb(saved * copies)} at most beside those kept by time, {_gb(free)} free"
+            + (" - NOT ENOUGH" if saved * copies > free else ""),
+        ),
     ]
-    restored = sorted(int(p.name) for p in checkpoints.folder(run.model_dir).glob("*") if p.name.isdigit()) if checkpoints.folder(run.model_dir).is_dir() else []
+    restored = (
+        sorted(int(p.name) for p in checkpoints.folder(run.model_dir).glob("*") if p.name.isdigit())
+        if checkpoints.folder(run.model_dir).is_dir()
+        else []
+    )
     if restored:
         rows.append(("would resume at", f"step {restored[-1]:,}"))
     width = max(len(name) for name, _ in rows)

@@ -39,13 +39,17 @@ def abstract(data: Data, size: int, partitioner: Partitioner) -> Batch:
     spec, shards = data.spec(size), partitioner.batch_shards
     uneven = sorted({x.shape[0] for x in jax.tree.leaves(spec) if x.shape[0] % shards})
     if uneven:
-        raise UserError(f"a batch has {uneven[0]} examples, which the {shards} data shards of the mesh {dict(partitioner.mesh.shape)} do not divide; "
-                        "change BATCH_SIZE or the mesh")
+        raise UserError(
+            f"a batch has {uneven[0]} examples, which the {shards} data shards of the mesh {dict(partitioner.mesh.shape)} do not divide; "
+            "change BATCH_SIZE or the mesh"
+        )
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.batch), spec)
 
 
 def batches(data: Data, ramp: BatchRamp, first: int, last: int, partitioner: Partitioner, ahead: int = 2) -> Iterator[Batch]:
-    """The batches of steps [first, last), read by a thread that stays at most `ahead` batches in front. Errors in the thread surface here."""
+    """The batches of steps [first, last), read by a thread that stays at most `ahead` batches in front. Errors in the thread surface
+    here.
+    """
     ready: queue.Queue = queue.Queue(maxsize=ahead)
     stop = threading.Event()
 
@@ -64,7 +68,7 @@ def batches(data: Data, ramp: BatchRamp, first: int, last: int, partitioner: Par
                 if not put(place(data, ramp.position(step), ramp.size(step), partitioner)):
                     return
             put(None)
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the thread that waits
+        except Exception as error:
             put(error)
 
     thread = threading.Thread(target=work, name="feed", daemon=True)

@@ -1,8 +1,8 @@
 """Floating-point operations, counted in the traced program instead of promised by a formula for each model.
 
-A product of [.., M, K] and [.., K, N] costs 2 M N K for every batch element. The forward pass of the objective is traced and its products are summed,
-the body of a scan as often as it runs; everything else (norms, softmax, gelu) is left out, as is usual. The backward pass costs twice the forward one, and
-recomputation does not count as work:
+A product of [.., M, K] and [.., K, N] costs 2 M N K for every batch element. The forward pass of the objective is traced and its products
+are summed, the body of a scan as often as it runs; everything else (norms, softmax, gelu) is left out, as is usual. The backward pass
+costs twice the forward one, and recomputation does not count as work:
 
     flops of a step = 3 * sum over the products of the forward pass of 2 M N K
     MFU = flops of a step / (seconds of a step * devices * peak of a device)

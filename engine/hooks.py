@@ -12,7 +12,9 @@ from rootstock.engine.sockets import Data, Probe
 
 @dataclasses.dataclass
 class Evaluate:
-    """Runs a probe over each named data set `every` steps and at the end; `probes` has one for each name, or is empty for the run's own objective."""
+    """Runs a probe over each named data set `every` steps and at the end; `probes` has one for each name, or is empty for the run's own
+    objective.
+    """
 
     data: Mapping[str, Data]
     every: int

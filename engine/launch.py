@@ -49,19 +49,42 @@ def guarded(function: Callable[[], int | None]) -> int:
 
 def parse(program: str, description: str, argv: Sequence[str]) -> argparse.Namespace:
     """Flags; `--gin.NAME=value` is short for `--gin_bindings="NAME = value"`."""
-    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description, allow_abbrev=False,
-                                     epilog="""Exit codes: 0 trained to TRAIN_STEPS; 2 a mistake in flags, recipe or data; 75 saved on SIGTERM, start again to go on;
-                                     130 saved on Ctrl-C.""")
-    parser.add_argument("--gin_file", action="append", default=[], metavar="FILE", required=True,
-                        help="recipe, looked for in the working folder, then in the package's gin_configs; repeatable, later ones win")
-    parser.add_argument("--gin.NAME", dest="_", metavar="VALUE", help="binds a macro or parameter to a Python literal: --gin.SEED=1, --gin.MODEL_DIR=\"'runs/x'\"")
-    parser.add_argument("--gin_bindings", action="append", default=[], metavar="BINDING", help="a binding in full: 'bert.Config.layers = 6'; repeatable")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description=description,
+        allow_abbrev=False,
+        epilog="""Exit codes: 0 trained to TRAIN_STEPS; 2 a mistake in flags, recipe or data; 75 saved on SIGTERM, start again to go on;
+                                     130 saved on Ctrl-C.""",
+    )
+    parser.add_argument(
+        "--gin_file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        required=True,
+        help="recipe, looked for in the working folder, then in the package's gin_configs; repeatable, later ones win",
+    )
+    parser.add_argument(
+        "--gin.NAME",
+        dest="_",
+        metavar="VALUE",
+        help="binds a macro or parameter to a Python literal: --gin.SEED=1, --gin.MODEL_DIR=\"'runs/x'\"",
+    )
+    parser.add_argument(
+        "--gin_bindings", action="append", default=[], metavar="BINDING", help="a binding in full: 'bert.Config.layers = 6'; repeatable"
+    )
     parser.add_argument("--gin_search_paths", default="", metavar="DIRS", help="more folders to look for recipes in, separated by commas")
-    parser.add_argument("--dry_run", action="store_true", help="print parameters, memory, steps, time and disk that the run would take, then stop")
-    parser.add_argument("--coordinator_address", metavar="HOST:PORT", help="of process 0, for a run of several processes without a cluster environment")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print parameters, memory, steps, time and disk that the run would take, then stop"
+    )
+    parser.add_argument(
+        "--coordinator_address", metavar="HOST:PORT", help="of process 0, for a run of several processes without a cluster environment"
+    )
     parser.add_argument("--process_count", type=int, metavar="N", help="processes in all")
     parser.add_argument("--process_index", type=int, metavar="I", help="number of this process, from 0")
-    parser.add_argument("--distributed", action="store_true", help="start jax.distributed with what the cluster environment (SLURM, TPU pod, GKE) tells")
+    parser.add_argument(
+        "--distributed", action="store_true", help="start jax.distributed with what the cluster environment (SLURM, TPU pod, GKE) tells"
+    )
     rest, short = [], []
     for argument in argv:
         (short if re.match(r"--gin\.[\w./@]+=", argument) else rest).append(argument)
@@ -72,7 +95,9 @@ def parse(program: str, description: str, argv: Sequence[str]) -> argparse.Names
 
 
 def bind(files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()) -> None:
-    """Reads recipes and bindings into gin. Raises UserError for a file that is not there, a line that does not parse and a macro that no recipe defines."""
+    """Reads recipes and bindings into gin. Raises UserError for a file that is not there, a line that does not parse and a macro that no
+    recipe defines.
+    """
     import gin
 
     gin.clear_config()
@@ -93,7 +118,10 @@ def bind(files: Sequence[str], bindings: Sequence[str] = (), search_paths: Seque
     for binding in bindings:
         name, _, value = binding.partition("=")
         if re.fullmatch(r"\w+", name.strip()) and name.strip() not in known:
-            raise UserError(f"--gin.{name.strip()}: no recipe defines the macro {name.strip()}{_nearest(name.strip(), known)}; defined are {', '.join(known)}")
+            raise UserError(
+                f"--gin.{name.strip()}: no recipe defines the macro {name.strip()}{_nearest(name.strip(), known)}; "
+                f"defined are {', '.join(known)}"
+            )
         try:
             gin.parse_config(binding)
         except Exception as error:
@@ -106,7 +134,7 @@ def macros() -> dict[str, str]:
     import gin
 
     found = {}
-    for (scope, selector), parameters in gin.config._CONFIG.items():  # noqa: SLF001 - gin has no public way to ask
+    for (scope, selector), parameters in gin.config._CONFIG.items():
         if selector == "gin.macro":
             found[scope] = repr(parameters.get("value"))
     return found
@@ -126,7 +154,9 @@ def fetch(name: str = "rootstock.engine.train.Run"):
         return gin.get_configurable(f"{module.rpartition('.')[2]}.{leaf}")()
     except ValueError as error:
         if "Could not find" in str(error) or "No configurable" in str(error):
-            raise UserError(f"the recipe binds nothing of {name}: it describes no run. Include a recipe of gin_configs/pretrain or gin_configs/finetune") from error
+            raise UserError(
+                f"the recipe binds nothing of {name}: it describes no run. Include a recipe of gin_configs/pretrain or gin_configs/finetune"
+            ) from error
         raise
 
 
@@ -180,7 +210,9 @@ def _no_path_errors(record: logging.LogRecord) -> bool:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1, 0.5) or difflib.get_close_matches(os.path.basename(name), [os.path.basename(k) for k in known], 1, 0.6)
+    close = difflib.get_close_matches(name, known, 1, 0.5) or difflib.get_close_matches(
+        os.path.basename(name), [os.path.basename(k) for k in known], 1, 0.6
+    )
     if not close:
         return ""
     whole = next(k for k in known if k == close[0] or os.path.basename(k) == close[0])

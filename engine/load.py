@@ -22,8 +22,10 @@ def load(directory: str | pathlib.Path, shape: mesh.Shape | None = None, step: i
     wanted = {name: spec.shape for name, spec in blueprint.specs.items()}
     wrong = sorted(wanted.keys() ^ saved.keys()) or sorted(name for name in wanted if wanted[name] != saved[name])
     if wrong:
-        raise UserError(f"the checkpoint in {directory} does not fit its config.json: {', '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''} "
-                        "missing, unexpected or of another shape")
+        raise UserError(
+            f"the checkpoint in {directory} does not fit its config.json: {', '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''} "
+            "missing, unexpected or of another shape"
+        )
     return blueprint, checkpoints.read_params(directory, blueprint.shardings, step)
 
 

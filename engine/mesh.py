@@ -30,13 +30,17 @@ class Shape:
         known = math.prod(size for size in sizes if size > 0)
         sizes = [devices // known if size == -1 else size for size in sizes]
         if math.prod(sizes) != devices:
-            raise UserError(f"the mesh {dict(zip(AXES, sizes, strict=True))} wants {math.prod(sizes)} devices, "
-                            f"but {devices} are present; change the bindings of rootstock.engine.mesh.Shape")
+            raise UserError(
+                f"the mesh {dict(zip(AXES, sizes, strict=True))} wants {math.prod(sizes)} devices, "
+                f"but {devices} are present; change the bindings of rootstock.engine.mesh.Shape"
+            )
         return tuple(sizes)
 
 
 def make(shape: Shape = Shape(), devices: list | None = None) -> jax.sharding.Mesh:
-    """The mesh over `devices` (all by default). On several slices `replica` runs across them, so that only gradients cross the slow network."""
+    """The mesh over `devices` (all by default). On several slices `replica` runs across them, so that only gradients cross the slow
+    network.
+    """
     devices = jax.devices() if devices is None else devices
     sizes = shape.sizes(len(devices))
     slices = len({getattr(device, "slice_index", 0) for device in devices})

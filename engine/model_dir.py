@@ -36,7 +36,9 @@ def claimed(model_dir: str | pathlib.Path) -> Iterator[pathlib.Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 lock.seek(0)
-                raise UserError(f"MODEL_DIR {path} is in use by process {lock.read().strip() or 'unknown'}; wait for it or choose another MODEL_DIR") from error
+                raise UserError(
+                    f"MODEL_DIR {path} is in use by process {lock.read().strip() or 'unknown'}; wait for it or choose another MODEL_DIR"
+                ) from error
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -80,8 +82,17 @@ def parameter_table(blueprint: Blueprint) -> str:
         names = stack.address(name)
         for canonical, index in names:
             cut = 0 if index is None else 1
-            rows.append((canonical, str(spec.shape[cut:]), spec.dtype, str(spec.axes[cut:]), str(tuple(sharding.spec)[cut:]), f"{local // len(names):,}",
-                         "" if name in blueprint.trainable else "frozen"))
+            rows.append(
+                (
+                    canonical,
+                    str(spec.shape[cut:]),
+                    spec.dtype,
+                    str(spec.axes[cut:]),
+                    str(tuple(sharding.spec)[cut:]),
+                    f"{local // len(names):,}",
+                    "" if name in blueprint.trainable else "frozen",
+                )
+            )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines) + f"\n\n{total:,} parameters, {here:,} bytes on each device\n"

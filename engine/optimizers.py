@@ -27,7 +27,9 @@ def adamw(learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, e
 
 def bert_adam(learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6, weight_decay: float = 0.01) -> Update:
     """`AdamWeightDecayOptimizer` of BERT's released code: AdamW without bias correction."""
-    tx = optax.chain(_uncorrected_adam(b1, b2, eps), optax.add_decayed_weights(weight_decay, decays), optax.scale_by_learning_rate(learning_rate))
+    tx = optax.chain(
+        _uncorrected_adam(b1, b2, eps), optax.add_decayed_weights(weight_decay, decays), optax.scale_by_learning_rate(learning_rate)
+    )
     return _update(tx, learning_rate)
 
 
@@ -36,11 +38,21 @@ def lamb(learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, ep
     return _update(per_layer(optax.lamb(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decays)), learning_rate)
 
 
-def adafactor(learning_rate: float | Schedule, min_dim_size_to_factor: int = 128, decay_rate: float = 0.8,
-              clipping_threshold: float | None = 1.0, multiply_by_parameter_scale: bool = True) -> Update:
+def adafactor(
+    learning_rate: float | Schedule,
+    min_dim_size_to_factor: int = 128,
+    decay_rate: float = 0.8,
+    clipping_threshold: float | None = 1.0,
+    multiply_by_parameter_scale: bool = True,
+) -> Update:
     """Factored second moments (Shazeer and Stern 2018, arXiv 1804.04235), with T5's settings by default."""
-    tx = optax.adafactor(learning_rate, min_dim_size_to_factor, decay_rate, clipping_threshold=clipping_threshold,
-                         multiply_by_parameter_scale=multiply_by_parameter_scale)
+    tx = optax.adafactor(
+        learning_rate,
+        min_dim_size_to_factor,
+        decay_rate,
+        clipping_threshold=clipping_threshold,
+        multiply_by_parameter_scale=multiply_by_parameter_scale,
+    )
     return _update(per_layer(tx), learning_rate)
 
 

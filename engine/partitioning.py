@@ -1,6 +1,7 @@
 """One rule table from logical axis names to mesh axes, for every model, in training and in evaluation.
 
-A dimension takes the mesh axes of its row unless an earlier dimension of the same array has them already. A name without a row is a mistake.
+A dimension takes the mesh axes of its row unless an earlier dimension of the same array has them already. A name without a row is a
+mistake.
 """
 
 import math
@@ -54,7 +55,10 @@ class Partitioner:
 
     def _row(self, name: str, axes: tuple) -> tuple[str, ...]:
         if name not in self.rules:
-            raise UserError(f"the logical axis {name!r} (of {axes}) has no rule; known are {sorted(self.rules)}. Add a row by binding rootstock.engine.train.Run.rules")
+            raise UserError(
+                f"the logical axis {name!r} (of {axes}) has no rule; "
+                f"known are {sorted(self.rules)}. Add a row by binding rootstock.engine.train.Run.rules"
+            )
         return self.rules[name]
 
     def sharding(self, axes: tuple[str | None, ...]) -> NamedSharding:
@@ -84,8 +88,10 @@ class Partitioner:
             mesh_axes = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
             parts = math.prod(self.mesh.shape[a] for a in mesh_axes)
             if size % parts:
-                raise UserError(f"the mesh axis {' x '.join(map(repr, mesh_axes))} is {parts}, which does not divide {size}, the size of the axis "
-                                f"{axis!r} of the parameter {name} {spec.shape}; change the mesh or the model's size")
+                raise UserError(
+                    f"the mesh axis {' x '.join(map(repr, mesh_axes))} is {parts}, which does not divide {size}, the size of the axis "
+                    f"{axis!r} of the parameter {name} {spec.shape}; change the mesh or the model's size"
+                )
         return NamedSharding(self.mesh, partition)
 
     def constraint(self) -> Callable[[Any, tuple], Any]:
@@ -100,7 +106,9 @@ class Partitioner:
 
     def like(self, tree: Any, parameters: Mapping[str, NamedSharding], specs: Mapping[str, Spec]) -> Any:
         """Shardings for a tree that holds moments beside other things (an optimizer's state): an array whose path ends in a parameter's
-        name and that has its shape is laid out as the parameter, a factored moment by the dimensions that remain, anything else is replicated."""
+        name and that has its shape is laid out as the parameter, a factored moment by the dimensions that remain, anything else is
+        replicated.
+        """
 
         def of(path, leaf):
             name = next((key.key for key in reversed(path) if isinstance(key, jax.tree_util.DictKey) and key.key in specs), None)

@@ -39,8 +39,11 @@ class Meter:
         self.reset()
         return {
             "learning_rate": float(running.run.update.learning_rate(running.step - 1)),
-            "step_seconds": seconds, "tokens_per_second": tokens / seconds, "mfu": flops / seconds / self.peak,
-            "waiting": waited / seconds, "memory_gb": telemetry.memory_gb(),
+            "step_seconds": seconds,
+            "tokens_per_second": tokens / seconds,
+            "mfu": flops / seconds / self.peak,
+            "waiting": waited / seconds,
+            "memory_gb": telemetry.memory_gb(),
         }
 
 
@@ -49,8 +52,14 @@ class Bar:
 
     def __init__(self, running: Any, begin: int):
         self.running = running
-        self.bar = tqdm(total=running.run.train_steps, initial=begin, unit="step", dynamic_ncols=True, file=sys.stderr,
-                        disable=not (jax.process_index() == 0 and sys.stderr.isatty()))
+        self.bar = tqdm(
+            total=running.run.train_steps,
+            initial=begin,
+            unit="step",
+            dynamic_ncols=True,
+            file=sys.stderr,
+            disable=not (jax.process_index() == 0 and sys.stderr.isatty()),
+        )
 
     def __enter__(self) -> "Bar":
         self._say, self.running.say = self.running.say, self.write

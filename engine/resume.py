@@ -15,8 +15,10 @@ from rootstock.models.layers import stack
 from rootstock.models.layers.parameters import Params
 
 # Bindings that may differ between two starts of one run: how long, on what machine, how it is watched.
-FREE = re.compile(r"^(MODEL_DIR|TRAIN_STEPS|mesh\.Shape\.\w+|train\.Run\.(train_steps|model_dir|mesh|rules|log_every|save_every|save_minutes|keep|keep_hours|hooks|"
-                  r"baselines)|hooks\.\w+\.\w+)$")
+FREE = re.compile(
+    r"^(MODEL_DIR|TRAIN_STEPS|mesh\.Shape\.\w+|train\.Run\.(train_steps|model_dir|mesh|rules|log_every|save_every|save_minutes|keep|keep_hours|hooks|"
+    r"baselines)|hooks\.\w+\.\w+)$"
+)
 
 
 def header(command: str) -> str:
@@ -33,7 +35,7 @@ def bindings(config: str) -> dict[str, str]:
     found: dict[str, str] = {}
     name = None
     for line in config.splitlines():
-        if name and line[:1].isspace() or line in (")", "]", "}"):
+        if (name and line[:1].isspace()) or line in (")", "]", "}"):
             found[name] += " " + line.strip()
         elif match := re.match(r"([\w./@]+) = ?(.*)$", line):
             name = match[1]
@@ -48,16 +50,23 @@ def check_same_run(model_dir: pathlib.Path, config: str) -> list[str]:
     path = model_dir / "config.gin"
     if not path.exists():
         if checkpoints.folder(model_dir).exists() and any(checkpoints.folder(model_dir).iterdir()):
-            raise UserError(f"{model_dir} holds checkpoints but no config.gin: it was not made by a run of rootstock; choose another MODEL_DIR")
+            raise UserError(
+                f"{model_dir} holds checkpoints but no config.gin: it was not made by a run of rootstock; choose another MODEL_DIR"
+            )
         return []
     before, now = bindings(path.read_text()), bindings(config)
-    changes = [(name, before.get(name, "(unset)"), now.get(name, "(unset)")) for name in sorted(before.keys() | now.keys())
-               if before.get(name) != now.get(name)]
+    changes = [
+        (name, before.get(name, "(unset)"), now.get(name, "(unset)"))
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
     refused = [change for change in changes if not FREE.match(change[0])]
     if refused:
         lines = "; ".join(f"{name} was {old}, is now {new}" for name, old, new in refused[:8])
         more = f" (and {len(refused) - 8} more)" if len(refused) > 8 else ""
-        raise UserError(f"{model_dir} belongs to another run: {lines}{more}. Choose another MODEL_DIR, or start with the configuration in {path}")
+        raise UserError(
+            f"{model_dir} belongs to another run: {lines}{more}. Choose another MODEL_DIR, or start with the configuration in {path}"
+        )
     return [f"{name}: {old} -> {new}" for name, old, new in changes]
 
 

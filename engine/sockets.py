@@ -71,7 +71,8 @@ Schedule = Callable[[Int[Array, ""]], Float[Array, ""] | float]
 class Update:
     """An optax transformation over flat parameter dictionaries. `learning_rate` is what `tx` uses, for the log.
 
-    `eval_params(opt_state, params)` gives the parameters to evaluate and to hand on (averages, schedule-free); by default those that are trained.
+    `eval_params(opt_state, params)` gives the parameters to evaluate and to hand on (averages, schedule-free); by default those that are
+    trained.
     """
 
     tx: optax.GradientTransformation

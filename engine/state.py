@@ -72,12 +72,15 @@ def is_trainable(name: str, pattern: str) -> bool:
     """Stacked layers are trainable together: a pattern that splits them is refused."""
     hits = [re.search(pattern, canonical) is not None for canonical, _ in stack.address(name)]
     if any(hits) and not all(hits):
-        raise UserError(f"trainable={pattern!r} names some layers of {name} and not others; set scan off (Config.scan = False) to train single layers")
+        raise UserError(
+            f"trainable={pattern!r} names some layers of {name} and not others; set scan off (Config.scan = False) to train single layers"
+        )
     return all(hits)
 
 
-def init(blueprint: Blueprint, params: Params, txs: Sequence[optax.GradientTransformation], filters: Sequence[frozenset[str]],
-         carried: Any) -> TrainState:
+def init(
+    blueprint: Blueprint, params: Params, txs: Sequence[optax.GradientTransformation], filters: Sequence[frozenset[str]], carried: Any
+) -> TrainState:
     """The state before the first step. Moments are laid out as their parameters."""
     trainable = {name: x for name, x in params.items() if name in blueprint.trainable}
     frozen = {name: x for name, x in params.items() if name not in blueprint.trainable}
@@ -89,8 +92,10 @@ def init(blueprint: Blueprint, params: Params, txs: Sequence[optax.GradientTrans
     shardings = partitioner.like(jax.eval_shape(moments, trainable), blueprint.shardings, blueprint.specs)
     with partitioner.mesh, constrained_by(partitioner.constraint()):
         opt_state = jax.jit(moments, out_shardings=shardings)(trainable)
-    put = lambda x: jax.device_put(x, partitioner.replicated)  # noqa: E731
-    return TrainState(trainable, frozen, opt_state, jax.tree.map(put, carried), put(jnp.zeros((), jnp.int32)), put(jnp.zeros((), jnp.float32)))
+    put = lambda x: jax.device_put(x, partitioner.replicated)
+    return TrainState(
+        trainable, frozen, opt_state, jax.tree.map(put, carried), put(jnp.zeros((), jnp.int32)), put(jnp.zeros((), jnp.float32))
+    )
 
 
 def abstract(state: TrainState) -> TrainState:

@@ -1,7 +1,7 @@
 """One update, as a single jitted and donated program: prepare, view, gradient, accumulation, clipping, update.
 
-Every loss term is divided by its weight over the whole global batch, known before the batch is cut into micro-batches, so that accumulating over
-micro-batches, devices and processes gives the true means.
+Every loss term is divided by its weight over the whole global batch, known before the batch is cut into micro-batches, so that
+accumulating over micro-batches, devices and processes gives the true means.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from rootstock.engine.sockets import Batch, Context, Gradient, GradFn, Loss, Objective, Params, Term, View
+from rootstock.engine.sockets import Batch, Context, GradFn, Gradient, Loss, Objective, Params, Term, View
 from rootstock.engine.state import Blueprint, TrainState
 from rootstock.models.layers.axes import constrained_by
 
@@ -40,8 +40,9 @@ class Methods:
     clip_norm: float | None = None
 
 
-def make(blueprint: Blueprint, phases: Sequence[Phase], methods: Methods, key: Key[Array, ""],
-         micro_batches: int = 1) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Term]]]:
+def make(
+    blueprint: Blueprint, phases: Sequence[Phase], methods: Methods, key: Key[Array, ""], micro_batches: int = 1
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Term]]]:
     """The function (state, batch) -> (state, metrics), to be jitted by `compile_step`."""
 
     def step(state: TrainState, batch: Batch):
@@ -68,8 +69,11 @@ def _update(blueprint, phase, index, methods, micro_batches, state, batch, ctx):
     with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
         updates, opt_state = phase.tx.update(grads, state.opt_state[index], moved)
     moved = optax.apply_updates(moved, updates)
-    state = state.replace(params={**state.params, **moved}, carried=loss.carried,
-                          opt_state=(*state.opt_state[:index], opt_state, *state.opt_state[index + 1 :]))
+    state = state.replace(
+        params={**state.params, **moved},
+        carried=loss.carried,
+        opt_state=(*state.opt_state[:index], opt_state, *state.opt_state[index + 1 :]),
+    )
     return state, _measured(phase.objective, loss, norm, batch, ctx)
 
 

@@ -10,14 +10,25 @@ import jax.numpy as jnp
 
 # Dense bf16 products, floating-point operations a second, from the makers' data sheets.
 PEAKS = {
-    "TPU v3": 123e12, "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5": 459e12, "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12, "TPU v6e": 918e12, "NVIDIA A100": 312e12, "NVIDIA H100": 989e12, "NVIDIA H200": 989e12,
-    "NVIDIA L4": 121e12, "NVIDIA V100": 125e12,
+    "TPU v3": 123e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA L4": 121e12,
+    "NVIDIA V100": 125e12,
 }
 
 
 def peak_flops(device: jax.Device) -> float:
-    """Of one device: the data sheet's figure where the device is known, else the rate of a large product measured now (one CPU process: all its cores).
+    """Of one device: the data sheet's figure where the device is known, else the rate of a large product measured now (one CPU process:
+    all its cores).
 
     Fake CPU devices share the cores, so the measured rate is divided among them.
     """

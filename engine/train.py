@@ -15,7 +15,21 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Key
 
-from rootstock.engine import checkpoints, feed, flops, metrics, model_dir, partitioning, progress, report, resume, signals, state, step, telemetry
+from rootstock.engine import (
+    checkpoints,
+    feed,
+    flops,
+    metrics,
+    model_dir,
+    partitioning,
+    progress,
+    report,
+    resume,
+    signals,
+    state,
+    step,
+    telemetry,
+)
 from rootstock.engine import mesh as meshes
 from rootstock.engine.errors import NonFinite, Stopped, UserError
 from rootstock.engine.schedules import BatchRamp
@@ -26,9 +40,10 @@ from rootstock.engine.sockets import Context, Data, Gradient, Graft, Hook, Objec
 class Run:
     """Everything that a run is made of. Recipes bind these; see gin_configs/pretrain/base.gin.
 
-    `model` builds the model from a key. `batch_size` is a number of examples or a `BatchRamp`; `micro_batch_size` cuts batches into slices of that size, whose
-    gradients are added up. `trainable` is a regular expression over canonical names. `init_from` is a MODEL_DIR whose parameters are taken over
-    where names agree (`skip` names, by regular expression, the parameters that begin at random). `save_every` counts steps, `save_minutes` wall-clock time.
+    `model` builds the model from a key. `batch_size` is a number of examples or a `BatchRamp`; `micro_batch_size` cuts batches into
+    slices of that size, whose gradients are added up. `trainable` is a regular expression over canonical names. `init_from` is a
+    MODEL_DIR whose parameters are taken over where names agree (`skip` names, by regular expression, the parameters that begin at
+    random). `save_every` counts steps, `save_minutes` wall-clock time.
     """
 
     model_dir: str
@@ -101,8 +116,10 @@ class Running:
         parts = self.run.micro_batches(size)
         for leaf in jax.tree.leaves(self.batches[size]):
             if leaf.shape[0] % (parts * self.partitioner.batch_shards):
-                raise UserError(f"a batch of {leaf.shape[0]} examples cannot be cut into {parts} micro-batches on {self.partitioner.batch_shards} "
-                                "data shards; change micro_batch_size, BATCH_SIZE or the mesh")
+                raise UserError(
+                    f"a batch of {leaf.shape[0]} examples cannot be cut into {parts} micro-batches on {self.partitioner.batch_shards} "
+                    "data shards; change micro_batch_size, BATCH_SIZE or the mesh"
+                )
 
     @property
     def phases(self) -> list[step.Phase]:
@@ -114,7 +131,9 @@ class Running:
         params = self.blueprint.init_params(key)
         if self.run.init_from:
             params = resume.take_over(self.blueprint, params, self.run.init_from, self.run.skip)
-        return state.init(self.blueprint, params, [p.tx for p in self.phases], [p.names for p in self.phases], getattr(self.run.objective, "carried", ()))
+        return state.init(
+            self.blueprint, params, [p.tx for p in self.phases], [p.names for p in self.phases], getattr(self.run.objective, "carried", ())
+        )
 
     def compile(self, size: int) -> Callable:
         """The step for one batch size, compiled."""
@@ -154,8 +173,8 @@ class Running:
 def train(run: Run, config: Callable[[], str] = str, command: str = "") -> Running:
     """Trains to `run.train_steps` and returns the finished run.
 
-    `config` gives the operative configuration for config.gin (launch passes gin's); it is compared with what MODEL_DIR holds. Raises UserError for a user's
-    mistake, NonFinite when the loss is no number, Stopped after a save on a signal.
+    `config` gives the operative configuration for config.gin (launch passes gin's); it is compared with what MODEL_DIR holds. Raises
+    UserError for a user's mistake, NonFinite when the loss is no number, Stopped after a save on a signal.
     """
     with signals.Signals() as stop, model_dir.claimed(run.model_dir):
         running = Running(run)
@@ -190,7 +209,10 @@ def _open(running: Running, config: str, command: str) -> None:
     running.state, position = restored or (fresh, {"examples": 0})
     running.step = int(running.state.step)
     if position["examples"] != run.ramp.position(running.step):
-        raise UserError(f"the checkpoint of step {running.step} has consumed {position['examples']} examples, this batch schedule {run.ramp.position(running.step)}")
+        raise UserError(
+            f"the checkpoint of step {running.step} has consumed {position['examples']} examples, this batch schedule "
+            f"{run.ramp.position(running.step)}"
+        )
     if jax.process_index() == 0:
         vocabulary = model_dir.adopt_vocabulary(folder, run.data.vocabulary, run.data.vocabulary_checksum)
         model_dir.write_config(folder, running.blueprint.model, vocabulary)
@@ -250,7 +272,9 @@ def _loop(running: Running, stop: signals.Signals) -> None:
             _finite(running, window)
             running.save(elapsed + time.perf_counter() - started)
             running.checkpoints.wait()
-        raise Stopped(f"stopped by a signal at step {running.step}; {running.checkpoints.last_good()}. The same command goes on from there", code)
+        raise Stopped(
+            f"stopped by a signal at step {running.step}; {running.checkpoints.last_good()}. The same command goes on from there", code
+        )
 
 
 def _finite(running: Running, window: list[Any]) -> dict[str, float]:
@@ -258,6 +282,9 @@ def _finite(running: Running, window: list[Any]) -> dict[str, float]:
     values = metrics.means(window)
     bad = [name for name in values if (name.startswith("loss") or name == "grad_norm") and not math.isfinite(values[name])]
     if bad:
-        raise NonFinite(f"{bad[0]} became {values[bad[0]]} at or shortly before step {running.step}; {running.checkpoints.last_good()}. A smaller learning rate, "
-                        "gradient clipping (Run.clip_norm) or float32 usually helps")
+        raise NonFinite(
+            f"{bad[0]} became {values[bad[0]]} at or shortly before step {running.step}; "
+            f"{running.checkpoints.last_good()}. A smaller learning rate, "
+            "gradient clipping (Run.clip_norm) or float32 usually helps"
+        )
     return values

@@ -14,9 +14,12 @@ from rootstock.engine.errors import UserError
 from rootstock.engine.launch import guarded
 
 
-def evaluate(directory: str, tasks: list[str], data_dir: str, length: int | None = None, batch_size: int = 64, shape=None,
-             split: str = "validation") -> dict[str, dict[str, dict[str, float]]]:
-    """{task: {"scores": {metric: value}, "majority": {metric: value}, "rows": {"rows": n}}}. `shape` is a mesh shape; None is one device."""
+def evaluate(
+    directory: str, tasks: list[str], data_dir: str, length: int | None = None, batch_size: int = 64, shape=None, split: str = "validation"
+) -> dict[str, dict[str, dict[str, float]]]:
+    """{task: {"scores": {metric: value}, "majority": {metric: value}, "rows": {"rows": n}}}. `shape` is a mesh shape; None is one
+    device.
+    """
     from rootstock.data.streams import Ordered
     from rootstock.engine.evaluate import Evaluation
     from rootstock.engine.load import load
@@ -30,13 +33,18 @@ def evaluate(directory: str, tasks: list[str], data_dir: str, length: int | None
     heads = getattr(config, "heads", {})
     missing = [name for name in tasks if name not in heads]
     if missing:
-        raise UserError(f"{directory} has no head for {', '.join(missing)}; it has heads for {', '.join(heads) or 'no task: fine-tune it first'}")
+        raise UserError(
+            f"{directory} has no head for {', '.join(missing)}; it has heads for {', '.join(heads) or 'no task: fine-tune it first'}"
+        )
     length = length or config.encoder.config.max_length
     results = {}
     for name, task in found.items():
         data = Ordered(task.read(data_dir, vocabulary, length, split))
-        results[name] = {"scores": Evaluation(blueprint, task.probe(), data, batch_size)(params),
-                         "majority": recipe.majority({name: data}).get(name, {}), "rows": {"rows": len(data)}}
+        results[name] = {
+            "scores": Evaluation(blueprint, task.probe(), data, batch_size)(params),
+            "majority": recipe.majority({name: data}).get(name, {}),
+            "rows": {"rows": len(data)},
+        }
     return results
 
 
@@ -52,13 +60,21 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rootstock.finetune.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m rootstock.finetune.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoint", required=True, metavar="MODEL_DIR", help="of a fine-tuned model")
     parser.add_argument("--tasks", required=True, help="names with commas between them: boolq,cb,copa,multirc,rte,wic,wsc or dotted paths")
-    parser.add_argument("--data_dir", default="data/demo/superglue", help="folder with the official SuperGLUE folders (default: the tasks that come with the package)")
+    parser.add_argument(
+        "--data_dir",
+        default="data/demo/superglue",
+        help="folder with the official SuperGLUE folders (default: the tasks that come with the package)",
+    )
     parser.add_argument("--length", type=int, help="tokens a row (default: the model's positions)")
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--mesh", default="", metavar="AXIS=N,...", help="devices along each mesh axis, e.g. data=4,tensor=2 (default: one device)")
+    parser.add_argument(
+        "--mesh", default="", metavar="AXIS=N,...", help="devices along each mesh axis, e.g. data=4,tensor=2 (default: one device)"
+    )
     flags = parser.parse_args(argv)
     return guarded(lambda: _run(flags))
 
@@ -71,7 +87,9 @@ def _run(flags: argparse.Namespace) -> None:
         sizes = {name: int(number) for name, _, number in (part.partition("=") for part in flags.mesh.split(",") if part)}
         shape = mesh.Shape(**sizes) if sizes else None
     except (TypeError, ValueError) as error:
-        raise UserError(f"--mesh={flags.mesh} is not a mesh; write AXIS=N with commas between, with the axes {', '.join(mesh.AXES)}") from error
+        raise UserError(
+            f"--mesh={flags.mesh} is not a mesh; write AXIS=N with commas between, with the axes {', '.join(mesh.AXES)}"
+        ) from error
     tasks = [name for name in flags.tasks.split(",") if name]
     results = evaluate(flags.checkpoint, tasks, flags.data_dir, flags.length, flags.batch_size, shape)
     write_atomically(pathlib.Path(flags.checkpoint) / "evaluation.json", json.dumps(results, indent=2) + "\n")

@@ -33,7 +33,10 @@ def encoder_of(directory: str, **changes) -> Encoder:
         raise UserError(f"{directory} holds a {config.family[1:]}, which has no encoder to fine-tune")
     unknown = changes.keys() - {field.name for field in dataclasses.fields(inner)}
     if unknown:
-        raise UserError(f"{type(inner).__name__} of {directory} has no {', '.join(sorted(unknown))}; it has {[f.name for f in dataclasses.fields(inner)]}")
+        raise UserError(
+            f"{type(inner).__name__} of {directory} has no {', '.join(sorted(unknown))}; "
+            f"it has {[f.name for f in dataclasses.fields(inner)]}"
+        )
     return Encoder(kind, dataclasses.replace(inner, **changes))
 
 

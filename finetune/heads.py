@@ -1,6 +1,7 @@
 """What stands on the encoder for a task: from hidden states to logits, and from logits and labels to a loss for each row.
 
-A head is described by a `Head` (kept in config.json) and built as one of the modules below. Dropout before the last projection, as in BERT's `run_classifier.py`.
+A head is described by a `Head` (kept in config.json) and built as one of the modules below. Dropout before the last projection, as in
+BERT's `run_classifier.py`.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from rootstock.engine.sockets import Batch
-from rootstock.models.layers.dense import Dense, truncated_normal
+from rootstock.models.layers.dense import BERT_INIT, Dense
 from rootstock.models.layers.dropout import dropout, split
 
 INPUTS = ("input_ids", "token_type_ids", "segment_ids", "positions")
@@ -40,7 +41,7 @@ class _Projection(nnx.Module):
 
     def __init__(self, head: Head, width: int, key: Key[Array, ""]):
         self.rate = head.dropout
-        self.output = Dense(key, self.inputs * width, self.outputs_of(head), axes=("embed", None), init=truncated_normal(0.02))
+        self.output = Dense(key, self.inputs * width, self.outputs_of(head), axes=("embed", None), init=BERT_INIT)
 
     @staticmethod
     def outputs_of(head: Head) -> int:
@@ -97,7 +98,9 @@ class MultipleChoice(_Projection):
 
 
 class SpanClassification(_Projection):
-    """A class for two spans of a row (WiC, WSC): pooled [CLS] beside the mean hidden state of each; `spans` [B, 2, 2] are token ranges [start, end)."""
+    """A class for two spans of a row (WiC, WSC): pooled [CLS] beside the mean hidden state of each; `spans` [B, 2, 2] are token ranges
+    [start, end).
+    """
 
     inputs = 3
 
@@ -124,7 +127,9 @@ class TokenClassification(_Projection):
 
 
 class SpanExtraction(_Projection):
-    """Where an answer begins and where its last token is: logits [B, L, 2], `label` [B, 2], -1 where there is no answer. The loss is the mean of both."""
+    """Where an answer begins and where its last token is: logits [B, L, 2], `label` [B, 2], -1 where there is no answer. The loss is the
+    mean of both.
+    """
 
     @staticmethod
     def outputs_of(head: Head) -> int:

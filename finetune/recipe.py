@@ -23,11 +23,15 @@ def vocabulary_of(directory: str) -> str:
     """The vocabulary folder of a checkpoint: a fine-tuned model reads text as its encoder did."""
     folder = read_config(directory).vocabulary.get("folder")
     if folder is None:
-        raise UserError(f"the checkpoint {directory} carries no vocabulary; put vocab.txt into {directory}/vocabulary and name it in config.json")
+        raise UserError(
+            f"the checkpoint {directory} carries no vocabulary; put vocab.txt into {directory}/vocabulary and name it in config.json"
+        )
     return f"{directory}/{folder}"
 
 
-def training(tasks: Sequence[str], data_dir: str, vocabulary: str, length: int, seed: int, shares: Mapping[str, int] | None = None) -> Mixed:
+def training(
+    tasks: Sequence[str], data_dir: str, vocabulary: str, length: int, seed: int, shares: Mapping[str, int] | None = None
+) -> Mixed:
     """The training rows of all tasks; a batch holds `shares` of each (by default as many of each)."""
     streams = {name: Shuffled(find(name).read(data_dir, vocabulary, length, "train"), seed) for name in tasks}
     chosen = dict.fromkeys(tasks, 1) if shares is None else {name: shares[name] for name in tasks}

@@ -2,8 +2,8 @@
 
     x = LN(token + position + segment);   h = LN(x + attention(x));   y = LN(h + W2 gelu(W1 h))
 
-Parameter counts and outputs equal those of `BertModel` and `BertForPreTraining` of transformers. The released code's gelu is the tanh approximation;
-Hugging Face's "gelu" is the exact one, which is the default here.
+Parameter counts and outputs equal those of `BertModel` and `BertForPreTraining` of transformers. The released code's gelu is the tanh
+approximation; Hugging Face's "gelu" is the exact one, which is the default here.
 """
 
 import dataclasses
@@ -62,8 +62,13 @@ class Embeddings(nnx.Module):
         self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.rate = config.dropout
 
-    def __call__(self, input_ids: Int[Array, "B L"], token_type_ids: Int[Array, "B L"] | None, positions: Int[Array, "B L"] | None,
-                 key: Key[Array, ""] | None) -> Float[Array, "B L width"]:
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None,
+        positions: Int[Array, "B L"] | None,
+        key: Key[Array, ""] | None,
+    ) -> Float[Array, "B L width"]:
         if positions is None:
             positions = jnp.arange(input_ids.shape[1])[None]
         if token_type_ids is None:
@@ -78,14 +83,17 @@ class Layer(nnx.Module):
     def __init__(self, config: Config, key: Key[Array, ""]):
         key_attention, key_mlp = jax.random.split(key)
         init = truncated_normal(config.init_std)
-        self.attention = config.attention(key_attention, config.width, config.heads, rate=config.attention_dropout, init=init, dtype=config.dtype)
+        self.attention = config.attention(
+            key_attention, config.width, config.heads, rate=config.attention_dropout, init=init, dtype=config.dtype
+        )
         self.attention_norm = LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = config.mlp(key_mlp, config.width, config.mlp_width, activation=config.activation, init=init, dtype=config.dtype)
         self.mlp_norm = LayerNorm(config.width, eps=config.norm_eps)
         self.rate = config.dropout
 
-    def __call__(self, x: Float[Array, "B L width"], *, segment_ids: Int[Array, "B L"] | None = None,
-                 key: Key[Array, ""] | None = None) -> Float[Array, "B L width"]:
+    def __call__(
+        self, x: Float[Array, "B L width"], *, segment_ids: Int[Array, "B L"] | None = None, key: Key[Array, ""] | None = None
+    ) -> Float[Array, "B L width"]:
         keys = split(key, 3)
         h = self.attention_norm(x + dropout(self.attention(x, segment_ids=segment_ids, key=keys[0]), self.rate, keys[1]))
         y = self.mlp_norm(h + dropout(self.mlp(h), self.rate, keys[2]))
@@ -101,11 +109,19 @@ class Encoder(nnx.Module):
         self.embeddings = Embeddings(config, keys[0])
         runs = stack.layout(config.layers, scan=config.scan)
         self.layers = stack.Stack(keys[1], lambda key, _: Layer(config, key), runs, config.remat)
-        self.pooler = Dense(keys[2], config.width, config.width, axes=("embed", None), init=truncated_normal(config.init_std), dtype=config.dtype)
+        self.pooler = Dense(
+            keys[2], config.width, config.width, axes=("embed", None), init=truncated_normal(config.init_std), dtype=config.dtype
+        )
 
-    def __call__(self, input_ids: Int[Array, "B L"], *, token_type_ids: Int[Array, "B L"] | None = None,
-                 segment_ids: Int[Array, "B L"] | None = None, positions: Int[Array, "B L"] | None = None,
-                 key: Key[Array, ""] | None = None) -> Float[Array, "B L width"]:
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        *,
+        token_type_ids: Int[Array, "B L"] | None = None,
+        segment_ids: Int[Array, "B L"] | None = None,
+        positions: Int[Array, "B L"] | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "B L width"]:
         """Hidden states. `segment_ids`: 0 is padding, equal numbers see each other (packed rows hold several); None: no padding at all.
 
         `key` turns dropout on.

@@ -19,7 +19,9 @@ PRETRAINED, RANDOM = "pretrained", "from random weights"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rootstock.tools.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m rootstock.tools.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", default="runs/demo", help="folder for the three runs and report.html (default: runs/demo)")
     parser.add_argument("--pretrain", default="pretrain/demo_bert.gin", metavar="RECIPE", help="e.g. pretrain/demo_bert_long.gin")
     parser.add_argument("--finetune", default="finetune/demo_superglue.gin", metavar="RECIPE")
@@ -39,7 +41,16 @@ def _run(flags: argparse.Namespace, bindings: list[str]) -> int:
     stages = [["rootstock.pretrain", f"--gin_file={flags.pretrain}", f"--gin.MODEL_DIR='{encoder}'", *common]]
     for name, folder in runs.items():
         start = [] if name == PRETRAINED else ["--gin.INIT_FROM=None"]
-        stages.append(["rootstock.finetune", f"--gin_file={flags.finetune}", f"--gin.MODEL_DIR='{folder}'", f"--gin.ENCODER='{encoder}'", *start, *common])
+        stages.append(
+            [
+                "rootstock.finetune",
+                f"--gin_file={flags.finetune}",
+                f"--gin.MODEL_DIR='{folder}'",
+                f"--gin.ENCODER='{encoder}'",
+                *start,
+                *common,
+            ]
+        )
     for number, stage in enumerate(stages, 1):
         print(f"\n[{number}/{len(stages)}] python -m {shlex.join(stage)}", flush=True)
         code = subprocess.run([sys.executable, "-m", *stage], check=False).returncode
@@ -55,7 +66,11 @@ def _results(encoder: pathlib.Path, runs: dict[str, pathlib.Path], report_path: 
 
     report.compare_runs(runs, report_path, "Rootstock demo", [("Pretraining", report.excerpt(encoder))])
     records = {name: record.read(folder, name) for name, folder in runs.items()}
-    lines = [f"pretraining: {report.headline(record.read(encoder))}", "", f"{'task':8} {'metric':10} {'majority':>9}" + "".join(f"{name:>21}" for name in runs)]
+    lines = [
+        f"pretraining: {report.headline(record.read(encoder))}",
+        "",
+        f"{'task':8} {'metric':10} {'majority':>9}" + "".join(f"{name:>21}" for name in runs),
+    ]
     for task, metric in records[PRETRAINED].evaluated():
         found = records[PRETRAINED].baseline(task, metric)
         scores = [run.evaluated()[task, metric].last for run in records.values()]

@@ -20,7 +20,9 @@ NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rootstock.tools.forward", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m rootstock.tools.forward", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoint", required=True, metavar="MODEL_DIR", help="a run's folder, or a converted checkpoint")
     parser.add_argument("--input", required=True, metavar="IN.npz")
     parser.add_argument("--output", required=True, metavar="OUT.npz")
@@ -34,7 +36,9 @@ def _run(flags: argparse.Namespace) -> None:
     from rootstock.tools.loaded import open_model
 
     arrays = _read(flags.input)
-    output = open_model(flags.checkpoint, flags.step)(arrays["input_ids"], arrays.get("attention_mask"), arrays.get("token_type_ids"), flags.task)
+    output = open_model(flags.checkpoint, flags.step)(
+        arrays["input_ids"], arrays.get("attention_mask"), arrays.get("token_type_ids"), flags.task
+    )
     target = pathlib.Path(flags.output)
     unfinished = target.with_name(target.name + ".tmp")
     with unfinished.open("wb") as file:

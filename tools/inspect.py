@@ -47,13 +47,20 @@ def summary(directory: str, step: int | None = None) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rootstock.tools.inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m rootstock.tools.inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoint", required=True, metavar="MODEL_DIR")
     parser.add_argument("--step", type=int, help="which checkpoint (default: the newest)")
     parser.add_argument("--hash", action="store_true", help="print only the SHA-256 of the parameters")
     flags = parser.parse_args(argv)
-    return guarded(lambda: print(parameter_hash(checkpoints.read_params(flags.checkpoint, step=flags.step)) if flags.hash
-                                 else summary(flags.checkpoint, flags.step)))
+    return guarded(
+        lambda: print(
+            parameter_hash(checkpoints.read_params(flags.checkpoint, step=flags.step))
+            if flags.hash
+            else summary(flags.checkpoint, flags.step)
+        )
+    )
 
 
 if __name__ == "__main__":

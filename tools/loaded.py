@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from ml_collections import FrozenConfigDict
 
 from rootstock.data import framing, vocabularies
@@ -33,9 +33,15 @@ class Loaded:
 
         self._forward = nnx.jit(forward, static_argnums=2)
 
-    def __call__(self, inputs: Sequence[str] | Int[np.ndarray, "..."], attention_mask: Int[np.ndarray, "..."] | None = None,
-                 token_type_ids: Int[np.ndarray, "..."] | None = None, task: str | None = None) -> Output:
-        """Texts, or `input_ids` [B, L]; for a multiple-choice head [B, choices, L]. `logits` and `last_hidden_state` come back as float32 arrays.
+    def __call__(
+        self,
+        inputs: Sequence[str] | Int[np.ndarray, "..."],
+        attention_mask: Int[np.ndarray, "..."] | None = None,
+        token_type_ids: Int[np.ndarray, "..."] | None = None,
+        task: str | None = None,
+    ) -> Output:
+        """Texts, or `input_ids` [B, L]; for a multiple-choice head [B, choices, L]. `logits` and `last_hidden_state` come back as float32
+        arrays.
 
         Raises UserError for ids outside the vocabulary, shapes that disagree, and rows longer than the model's positions.
         """
@@ -59,7 +65,9 @@ class Loaded:
     @property
     def _shape(self):
         """The configuration that holds vocabulary size and positions: of the model, or of its encoder."""
-        return getattr(self.model.config, "encoder", self.model.config) if not hasattr(self.model.config, "vocab_size") else self.model.config
+        return (
+            getattr(self.model.config, "encoder", self.model.config) if not hasattr(self.model.config, "vocab_size") else self.model.config
+        )
 
     def _check(self, arrays: dict[str, np.ndarray]) -> None:
         ids, config = arrays["input_ids"], self._shape

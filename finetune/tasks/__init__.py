@@ -52,5 +52,7 @@ def find(name: str) -> Task:
         task = getattr(superglue, name, None)
     if not isinstance(task, Task):
         known = sorted(key for key, value in vars(superglue).items() if isinstance(value, Task))
-        raise UserError(f"there is no task {name!r}; known are {', '.join(known)}, or the dotted path of a rootstock.finetune.tasks.Task of your own")
+        raise UserError(
+            f"there is no task {name!r}; known are {', '.join(known)}, or the dotted path of a rootstock.finetune.tasks.Task of your own"
+        )
     return task

@@ -10,14 +10,15 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from rootstock.models.layers import tap
 from rootstock.models.layers.axes import constrain
 from rootstock.models.layers.dense import Dense
-from rootstock.models.layers.dropout import dropout, split
+from rootstock.models.layers.dropout import dropout
 from rootstock.models.layers.parameters import Initializer
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 
 
-def visibility(length: int, *, segment_ids: Int[Array, "B L"] | None = None, window: int | None = None,
-               causal: bool = False) -> Bool[Array, "..."] | None:
+def visibility(
+    length: int, *, segment_ids: Int[Array, "B L"] | None = None, window: int | None = None, causal: bool = False
+) -> Bool[Array, "..."] | None:
     """Who may look at whom, [B or 1, 1, L, L], or None if everybody may look at everybody.
 
     A position sees those of its own segment, at most `window` away on either side, and not later ones if `causal`. Padding is segment 0:
@@ -33,14 +34,23 @@ def visibility(length: int, *, segment_ids: Int[Array, "B L"] | None = None, win
     return None if not seen else seen[0] if len(seen) == 1 else seen[0] & seen[1]
 
 
-def attend(q: Float[Array, "B L H D"], k: Float[Array, "B L H D"], v: Float[Array, "B L H D"], *,
-           bias: Float[Array, "..."] | None = None, segment_ids: Int[Array, "B L"] | None = None, window: int | None = None,
-           causal: bool = False, scale: float | None = None, rate: float = 0.0,
-           key: Key[Array, ""] | None = None) -> Float[Array, "B L H D"]:
+def attend(
+    q: Float[Array, "B L H D"],
+    k: Float[Array, "B L H D"],
+    v: Float[Array, "B L H D"],
+    *,
+    bias: Float[Array, "..."] | None = None,
+    segment_ids: Int[Array, "B L"] | None = None,
+    window: int | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    rate: float = 0.0,
+    key: Key[Array, ""] | None = None,
+) -> Float[Array, "B L H D"]:
     """softmax(q k^T scale + bias) v over the visible positions (Vaswani et al. 2017, eq. 1); `scale` is 1/sqrt(D) by default.
 
-    `bias` broadcasts to [B, H, L, L]. `rate` is dropout on the probabilities, active when there is a `key`. On a GPU an eligible call runs in cuDNN's
-    fused kernel; everything else, and any call whose scores a tap wants, is plain XLA.
+    `bias` broadcasts to [B, H, L, L]. `rate` is dropout on the probabilities, active when there is a `key`. On a GPU an eligible call
+    runs in cuDNN's fused kernel; everything else, and any call whose scores a tap wants, is plain XLA.
     """
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
     mask = visibility(q.shape[1], segment_ids=segment_ids, window=window, causal=causal)
@@ -82,8 +92,9 @@ class SelfAttention(nnx.Module):
         self.value = Dense(keys[2], width, width, axes=into, init=init, dtype=dtype)
         self.output = Dense(keys[3], width, width, axes=out_of, init=init, dtype=dtype)
 
-    def __call__(self, x: Float[Array, "B L width"], *, segment_ids: Int[Array, "B L"] | None = None,
-                 key: Key[Array, ""] | None = None) -> Float[Array, "B L width"]:
+    def __call__(
+        self, x: Float[Array, "B L width"], *, segment_ids: Int[Array, "B L"] | None = None, key: Key[Array, ""] | None = None
+    ) -> Float[Array, "B L width"]:
         def project(dense):
             return constrain(dense(x).reshape(*x.shape[:2], self.heads, -1), "batch", "length", "heads", None)
 

@@ -20,11 +20,23 @@ def truncated_normal(std: float) -> Initializer:
     return init
 
 
+BERT_INIT = truncated_normal(0.02)
+
+
 class Dense(nnx.Module):
     """y = x W + b + delta(x). A Graft (LoRA and its kin) fills `delta`; names of parameters never change by that."""
 
-    def __init__(self, key: Key[Array, ""], features_in: int, features_out: int, *, axes: tuple[str | None, str | None],
-                 bias: bool = True, init: Initializer = truncated_normal(0.02), dtype: str = "float32"):
+    def __init__(
+        self,
+        key: Key[Array, ""],
+        features_in: int,
+        features_out: int,
+        *,
+        axes: tuple[str | None, str | None],
+        bias: bool = True,
+        init: Initializer = BERT_INIT,
+        dtype: str = "float32",
+    ):
         self.kernel = parameter(init(key, (features_in, features_out)), axes)
         self.bias = parameter(jnp.zeros(features_out), (axes[1],)) if bias else None
         self.delta = nnx.data(None)

@@ -5,15 +5,23 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from rootstock.models.layers.axes import constrain
-from rootstock.models.layers.dense import truncated_normal
+from rootstock.models.layers.dense import BERT_INIT
 from rootstock.models.layers.parameters import Initializer, parameter
 
 
 class Embedding(nnx.Module):
     """A table [entries, width]; `entries` is named by `axis` ("vocab" tables are split over the tensor axis)."""
 
-    def __init__(self, key: Key[Array, ""], entries: int, width: int, *, axis: str | None = None,
-                 init: Initializer = truncated_normal(0.02), dtype: str = "float32"):
+    def __init__(
+        self,
+        key: Key[Array, ""],
+        entries: int,
+        width: int,
+        *,
+        axis: str | None = None,
+        init: Initializer = BERT_INIT,
+        dtype: str = "float32",
+    ):
         self.table = parameter(init(key, (entries, width)), (axis, "embed"))
         self.axis, self.dtype = axis, dtype
 
@@ -24,5 +32,4 @@ class Embedding(nnx.Module):
 
     def attend(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch entries"]:
         """Scores of `x` against every row: the tied output projection. Accumulated and returned in float32."""
-        return jnp.einsum("...d,vd->...v", x.astype(self.dtype), self.table[...].astype(self.dtype),
-                          preferred_element_type=jnp.float32)
+        return jnp.einsum("...d,vd->...v", x.astype(self.dtype), self.table[...].astype(self.dtype), preferred_element_type=jnp.float32)

@@ -13,8 +13,9 @@ from rootstock.models.layers.parameters import Initializer
 class MLP(nnx.Module):
     """activation(x W1 + b1) W2 + b2: [B, L, width] to the same."""
 
-    def __init__(self, key: Key[Array, ""], width: int, hidden: int, *, activation: activations.Activation | type, init: Initializer,
-                 dtype: str):
+    def __init__(
+        self, key: Key[Array, ""], width: int, hidden: int, *, activation: activations.Activation | type, init: Initializer, dtype: str
+    ):
         key_in, key_out = jax.random.split(key)
         self.input = Dense(key_in, width, hidden, axes=("embed", "mlp"), init=init, dtype=dtype)
         self.activation = nnx.data(activations.build(activation)) if isinstance(activation, type) else activation

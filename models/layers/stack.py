@@ -1,11 +1,11 @@
 """The one place that stacks layers, scans over them and recomputes them in the backward pass.
 
-A layout is a sequence of runs `(period, repeats)`: a run holds `period * repeats` layers, of which layer i and layer i + period are alike.
-Alike layers are stored as one module whose arrays have a leading `layers` axis, and the run is one `lax.scan`; a run that is not repeated is
-unrolled. BERT scanned is ((1, 12),), unrolled ((12, 1),); ModernBERT is ((1, 1), (3, 7)).
+A layout is a sequence of runs `(period, repeats)`: a run holds `period * repeats` layers, of which layer i and layer i + period are
+alike. Alike layers are stored as one module whose arrays have a leading `layers` axis, and the run is one `lax.scan`; a run that is not
+repeated is unrolled. BERT scanned is ((1, 12),), unrolled ((12, 1),); ModernBERT is ((1, 1), (3, 7)).
 
-A parameter's canonical name is `.../layers/{i}/...`; in storage, stacked layers read `.../layers/{start}:{stop}:{step}/...`, which is the Python
-slice of the layers that the leading axis holds. So a storage name alone tells every canonical name inside it (`address`).
+A parameter's canonical name is `.../layers/{i}/...`; in storage, stacked layers read `.../layers/{start}:{stop}:{step}/...`, which is the
+Python slice of the layers that the leading axis holds. So a storage name alone tells every canonical name inside it (`address`).
 """
 
 import re
@@ -158,8 +158,8 @@ def unstack(params: Mapping[str, Array | np.ndarray]) -> dict[str, Array | np.nd
 def per_layer(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """`tx` applied to each layer of a stacked array as if it stood alone.
 
-    For optimizers that look at a whole tensor (LAMB's trust ratio, Adafactor's factored moments and clipping, Muon's orthogonalisation): on stacked
-    layers they would mix layers. `tx` must treat each array by itself; clip by the global norm outside.
+    For optimizers that look at a whole tensor (LAMB's trust ratio, Adafactor's factored moments and clipping, Muon's orthogonalisation):
+    on stacked layers they would mix layers. `tx` must treat each array by itself; clip by the global norm outside.
     """
 
     def parts(tree):

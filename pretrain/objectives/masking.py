@@ -1,7 +1,7 @@
 """Which positions are predicted, and what stands there instead: on the device, with static shapes.
 
-A row of L slots has S = round(rate L) places for predictions. A row with n tokens uses max(1, round(rate n)) of them (n counts special tokens, as in
-BERT's released code, and special tokens are never picked), the other places have weight 0.
+A row of L slots has S = round(rate L) places for predictions. A row with n tokens uses max(1, round(rate n)) of them (n counts special
+tokens, as in BERT's released code, and special tokens are never picked), the other places have weight 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,8 +43,17 @@ def places(length: int, rate: float) -> int:
     return max(1, round(rate * length))
 
 
-def mask(key: Key[Array, ""], input_ids: Int[Array, "B L"], present: Bool[Array, "B L"], *, rate: float, mask_id: int, vocab_size: int,
-         special_ids: Sequence[int], corruption: Corruption = bert_corruption) -> Masked:
+def mask(
+    key: Key[Array, ""],
+    input_ids: Int[Array, "B L"],
+    present: Bool[Array, "B L"],
+    *,
+    rate: float,
+    mask_id: int,
+    vocab_size: int,
+    special_ids: Sequence[int],
+    corruption: Corruption = bert_corruption,
+) -> Masked:
     """Draws positions without replacement among present, ordinary tokens and puts `corruption` of the tokens there."""
     choose, change = jax.random.split(key)
     eligible = present & ~jnp.isin(input_ids, jnp.asarray(special_ids, input_ids.dtype))

@@ -2,14 +2,14 @@
 
     loss = sum_masked CE(token) / #masked  +  nsp_scale * sum_pairs CE(is_random_next) / #pairs
 
-Masks are drawn anew at every step, on the device; only the masked positions reach the vocabulary projection. Options: `rate`, `corruption`
-(80/10/10 or all [MASK]), `nsp_scale`, 0 by default: data of sentence pairs is then not needed. BERT's own code draws masks once, when it writes the data.
+Masks are drawn anew at every step, on the device; only the masked positions reach the vocabulary projection. Options: `rate`,
+`corruption` (80/10/10 or all [MASK]), `nsp_scale`, 0 by default: data of sentence pairs is then not needed. BERT's own code draws masks
+once, when it writes the data.
 """
 
 import dataclasses
 from typing import Protocol
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
@@ -29,7 +29,9 @@ class Vocabulary(Protocol):
 
 @dataclasses.dataclass
 class MaskedLM:
-    """Over batches with `input_ids`, `segment_ids`, `positions`, `token_type_ids` [B, L], and `is_random_next` [B] where `nsp_scale` is not 0."""
+    """Over batches with `input_ids`, `segment_ids`, `positions`, `token_type_ids` [B, L], and `is_random_next` [B] where `nsp_scale` is
+    not 0.
+    """
 
     vocabulary: Vocabulary
     rate: float = 0.15
@@ -44,22 +46,43 @@ class MaskedLM:
             self.scales["nsp"] = optax.constant_schedule(self.nsp_scale)
 
     def prepare(self, batch: Batch, ctx: Context) -> Batch:
-        masked = masking.mask(ctx.key, batch["input_ids"], batch["segment_ids"] > 0, rate=self.rate, corruption=self.corruption,
-                              mask_id=self.vocabulary.mask_id, vocab_size=self.vocabulary.size, special_ids=self.vocabulary.special_ids)
-        return {**batch, "input_ids": masked.input_ids, "masked_positions": masked.positions, "masked_labels": masked.labels,
-                "masked_weights": masked.weights}
+        masked = masking.mask(
+            ctx.key,
+            batch["input_ids"],
+            batch["segment_ids"] > 0,
+            rate=self.rate,
+            corruption=self.corruption,
+            mask_id=self.vocabulary.mask_id,
+            vocab_size=self.vocabulary.size,
+            special_ids=self.vocabulary.special_ids,
+        )
+        return {
+            **batch,
+            "input_ids": masked.input_ids,
+            "masked_positions": masked.positions,
+            "masked_labels": masked.labels,
+            "masked_weights": masked.weights,
+        }
 
     def weights(self, batch: Batch) -> dict[str, Float[Array, ""]]:
         weights = {"mlm": batch["masked_weights"].sum()}
         return weights | {"nsp": batch["weight"].sum()} if self.nsp_scale else weights
 
     def __call__(self, model: PreTraining, batch: Batch, ctx: Context) -> Loss:
-        hidden = model.encoder(batch["input_ids"], token_type_ids=batch["token_type_ids"], segment_ids=batch["segment_ids"],
-                               positions=batch["positions"], key=ctx.dropout)
+        hidden = model.encoder(
+            batch["input_ids"],
+            token_type_ids=batch["token_type_ids"],
+            segment_ids=batch["segment_ids"],
+            positions=batch["positions"],
+            key=ctx.dropout,
+        )
         at = jnp.take_along_axis(hidden, batch["masked_positions"][:, :, None], axis=1)
         logits = model.masked_lm_logits(at)
         if logits.shape[-1] < self.vocabulary.size:
-            raise ValueError(f"the vocabulary has {self.vocabulary.size} entries, the model's vocab_size is {logits.shape[-1]}; make it at least as large")
+            raise ValueError(
+                f"the vocabulary has {self.vocabulary.size} entries, the model's vocab_size is {logits.shape[-1]}; "
+                "make it at least as large"
+            )
         terms = {"mlm": _term(logits, batch["masked_labels"], batch["masked_weights"])}
         metrics = {"mlm_accuracy": _accuracy(logits, batch["masked_labels"], batch["masked_weights"])}
         if self.nsp_scale:
