@@ -95,10 +95,9 @@ class Checkpoints:
         return f"the newest complete checkpoint is {self.folder / str(max(steps))}" if steps else "there is no checkpoint yet"
 
     def restore(self, state: TrainState) -> tuple[TrainState, dict] | None:
-        """The newest readable checkpoint, in the layout of `state` (arrays or their shapes with shardings); None if there is none."""
+        """The newest readable checkpoint, in the layout of `state` (as `state.abstract` gives it); None if there is none."""
         steps = sorted(self.manager.all_steps(), reverse=True)
-        shape = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-        params, training = jax.tree.map(shape, (state.all_params, _training(state)))
+        params, training = state.all_params, _training(state)
         for step in steps:
             if (wrong := checksums.damage(self.folder / str(step))) is not None:
                 self._set_aside(step, wrong)
@@ -140,12 +139,17 @@ def _training(state: TrainState) -> dict[str, Any]:
     return {"opt_state": state.opt_state, "carried": state.carried, "step": state.step, "elapsed": state.elapsed}
 
 
+def steps(model_dir: str | pathlib.Path) -> list[int]:
+    """The steps of the complete checkpoints, in order."""
+    return sorted(int(entry.name) for entry in folder(model_dir).glob("*") if entry.name.isdigit())
+
+
 def newest(model_dir: str | pathlib.Path) -> int:
     """The step of the newest complete checkpoint; a mistake if there is none."""
-    steps = [int(entry.name) for entry in folder(model_dir).glob("*") if entry.name.isdigit()] if folder(model_dir).is_dir() else []
-    if not steps:
+    found = steps(model_dir)
+    if not found:
         raise UserError(f"{model_dir} holds no checkpoint (looked in {folder(model_dir)}); give the MODEL_DIR of a run that has saved one")
-    return max(steps)
+    return found[-1]
 
 
 def shapes(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, tuple[int, ...]]:
@@ -176,7 +180,7 @@ def _opened(model_dir: str | pathlib.Path, step: int | None) -> Iterator[tuple[o
     """A reader and the folder of the parameters (of the newest step by default); what cannot be read becomes a user's mistake."""
     path = folder(model_dir) / str(newest(model_dir) if step is None else step) / "params"
     if not path.is_dir():
-        raise UserError(f"{model_dir} has no checkpoint of step {step}; it has {sorted(p.name for p in folder(model_dir).glob('*'))}")
+        raise UserError(f"{model_dir} has no checkpoint of step {step}; it has {steps(model_dir)}")
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # Orbax warns of every composite item that is read alone
     try:

@@ -49,13 +49,8 @@ def summary(run: Run, timed_steps: int = 3) -> str:
             + (" - NOT ENOUGH" if saved * copies > free else ""),
         ),
     ]
-    restored = (
-        sorted(int(p.name) for p in checkpoints.folder(run.model_dir).glob("*") if p.name.isdigit())
-        if checkpoints.folder(run.model_dir).is_dir()
-        else []
-    )
-    if restored:
-        rows.append(("would resume at", f"step {restored[-1]:,}"))
+    if saved_steps := checkpoints.steps(run.model_dir):
+        rows.append(("would resume at", f"step {saved_steps[-1]:,}"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
 

@@ -34,7 +34,7 @@ class Evaluation:
         partitioner = self.blueprint.partitioner
         statistic: PyTree = jax.device_put(self.probe.zero(), partitioner.replicated)
         steps = -(-len(self.data) // self.batch_size)
-        with partitioner.mesh, constrained_by(partitioner.constraint()):
+        with constrained_by(partitioner.constraint()):
             batches = feed.batches(self.data, BatchRamp([(0, self.batch_size)]), 0, steps, partitioner)
             for batch in tqdm(batches, "evaluating", steps, leave=False, disable=not sys.stderr.isatty()):
                 statistic = self._add(params, batch, statistic)

@@ -64,8 +64,7 @@ class Blueprint:
 
     def init_params(self, key: Key[Array, ""]) -> Params:
         """Random parameters, each device making its own part; the same values on every mesh."""
-        with self.partitioner.mesh:
-            return jax.jit(lambda key: parameters.split(self.build(key))[1], out_shardings=self.shardings)(key)
+        return jax.jit(lambda key: parameters.split(self.build(key))[1], out_shardings=self.shardings)(key)
 
 
 def is_trainable(name: str, pattern: str) -> bool:
@@ -78,26 +77,47 @@ def is_trainable(name: str, pattern: str) -> bool:
     return all(hits)
 
 
-def init(
-    blueprint: Blueprint, params: Params, txs: Sequence[optax.GradientTransformation], filters: Sequence[frozenset[str]], carried: Any
-) -> TrainState:
+Optimizers = Sequence[tuple[optax.GradientTransformation, frozenset[str]]]  # each with the names of the parameters it moves
+
+
+def init(blueprint: Blueprint, params: Params, optimizers: Optimizers, carried: Any) -> TrainState:
     """The state before the first step. Moments are laid out as their parameters."""
-    trainable = {name: x for name, x in params.items() if name in blueprint.trainable}
-    frozen = {name: x for name, x in params.items() if name not in blueprint.trainable}
-
-    def moments(trainable):
-        return tuple(tx.init({n: trainable[n] for n in sorted(names)}) for tx, names in zip(txs, filters, strict=True))
-
-    partitioner = blueprint.partitioner
-    shardings = partitioner.like(jax.eval_shape(moments, trainable), blueprint.shardings, blueprint.specs)
-    with partitioner.mesh, constrained_by(partitioner.constraint()):
-        opt_state = jax.jit(moments, out_shardings=shardings)(trainable)
+    planned, partitioner = abstract(blueprint, optimizers, carried), blueprint.partitioner
+    trainable = {name: params[name] for name in planned.params}
+    with constrained_by(partitioner.constraint()):
+        shardings = jax.tree.map(lambda x: x.sharding, planned.opt_state)
+        opt_state = jax.jit(lambda trainable: _moments(optimizers, trainable), out_shardings=shardings)(trainable)
     put = lambda x: jax.device_put(x, partitioner.replicated)
     return TrainState(
-        trainable, frozen, opt_state, jax.tree.map(put, carried), put(jnp.zeros((), jnp.int32)), put(jnp.zeros((), jnp.float32))
+        params=trainable,
+        frozen={name: params[name] for name in planned.frozen},
+        opt_state=opt_state,
+        carried=jax.tree.map(put, carried),
+        step=put(jnp.zeros((), jnp.int32)),
+        elapsed=put(jnp.zeros((), jnp.float32)),
     )
 
 
-def abstract(state: TrainState) -> TrainState:
-    """Shapes, dtypes and shardings of a state, for restoring into its layout."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+def abstract(blueprint: Blueprint, optimizers: Optimizers, carried: Any) -> TrainState:
+    """Shapes, dtypes and shardings of that state: into them a checkpoint is restored, with no other copy in memory."""
+    partitioner = blueprint.partitioner
+
+    def struct(x, sharding):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    params = {name: struct(jax.ShapeDtypeStruct(s.shape, s.dtype), blueprint.shardings[name]) for name, s in blueprint.specs.items()}
+    trainable = {name: x for name, x in params.items() if name in blueprint.trainable}
+    moments = jax.eval_shape(lambda trainable: _moments(optimizers, trainable), trainable)
+    replicated = lambda x: struct(jnp.asarray(x), partitioner.replicated)
+    return TrainState(
+        params=trainable,
+        frozen={name: x for name, x in params.items() if name not in blueprint.trainable},
+        opt_state=jax.tree.map(struct, moments, partitioner.like(moments, blueprint.shardings, blueprint.specs)),
+        carried=jax.tree.map(replicated, carried),
+        step=replicated(jnp.zeros((), jnp.int32)),
+        elapsed=replicated(jnp.zeros((), jnp.float32)),
+    )
+
+
+def _moments(optimizers: Optimizers, trainable: Params) -> tuple:
+    return tuple(tx.init({name: trainable[name] for name in sorted(names)}) for tx, names in optimizers)

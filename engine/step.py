@@ -63,7 +63,7 @@ def _update(blueprint, phase, index, methods, micro_batches, state, batch, ctx):
     batch = phase.objective.prepare(batch, ctx)
     grad_fn = methods.gradient(_accumulated(blueprint, phase.objective, methods, still, micro_batches))
     loss, grads = grad_fn(moved, batch, ctx)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     if methods.clip_norm is not None:
         grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, methods.clip_norm / (norm + 1e-6)), grads)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
@@ -138,6 +138,6 @@ def compile_step(step: Callable, blueprint: Blueprint, state: TrainState, batch:
     partitioner = blueprint.partitioner
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    with partitioner.mesh, constrained_by(partitioner.constraint()):
+    with constrained_by(partitioner.constraint()):
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, partitioner.replicated))
         return jitted.lower(state, batch).compile()

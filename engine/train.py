@@ -125,15 +125,22 @@ class Running:
     def phases(self) -> list[step.Phase]:
         return [step.Phase(self.run.objective, self.run.update.tx, self.blueprint.trainable)]
 
+    @property
+    def optimizers(self) -> state.Optimizers:
+        return [(phase.tx, phase.names) for phase in self.phases]
+
+    @property
+    def carried(self) -> Any:
+        """What the objective carries from step to step, at the start."""
+        return getattr(self.run.objective, "carried", ())
+
     def initial_state(self) -> state.TrainState:
         """Random parameters, or those of `init_from`; fresh moments."""
         key = jax.random.key(self.run.seed)
         params = self.blueprint.init_params(key)
         if self.run.init_from:
             params = resume.take_over(self.blueprint, params, self.run.init_from, self.run.skip)
-        return state.init(
-            self.blueprint, params, [p.tx for p in self.phases], [p.names for p in self.phases], getattr(self.run.objective, "carried", ())
-        )
+        return state.init(self.blueprint, params, self.optimizers, self.carried)
 
     def compile(self, size: int) -> Callable:
         """The step for one batch size, compiled."""
@@ -204,9 +211,8 @@ def _open(running: Running, config: str, command: str) -> None:
     run, folder = running.run, running.model_dir
     changed = resume.check_same_run(folder, config)
     running.checkpoints = checkpoints.Checkpoints(folder, run.keep, run.keep_hours)
-    fresh = running.initial_state()
-    restored = running.checkpoints.restore(fresh)
-    running.state, position = restored or (fresh, {"examples": 0})
+    restored = running.checkpoints.restore(state.abstract(running.blueprint, running.optimizers, running.carried))
+    running.state, position = restored or (running.initial_state(), {"examples": 0})
     running.step = int(running.state.step)
     if position["examples"] != run.ramp.position(running.step):
         raise UserError(

@@ -8,7 +8,7 @@ once, when it writes the data.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import optax
@@ -19,6 +19,7 @@ from rootstock.models.bert import PreTraining
 from rootstock.pretrain.objectives import masking
 
 
+@runtime_checkable
 class Vocabulary(Protocol):
     """What the objective wants to know of the vocabulary; `rootstock.data.vocabularies.load` gives one."""
 

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from rootstock.models import bert
-from rootstock.models.layers import parameters, stack
+from rootstock.models.layers import parameters
 from rootstock.models.layers.dense import Dense
 from rootstock.models.layers.dropout import dropout
 from rootstock.models.layers.tap import tap, tapped
@@ -158,15 +158,3 @@ def test_split_and_merge_keep_every_array(tiny):
 def test_a_parameter_without_a_name_for_each_axis():
     with pytest.raises(ValueError, match="needs 2 axis names"):
         parameters.parameter(jnp.zeros((2, 3)), ("embed",))
-
-
-def test_scanned_and_unrolled_begin_with_the_same_values():
-    def values(scan):
-        config = bert.Config(vocab_size=7, width=4, layers=2, heads=1, mlp_width=4, max_length=4, scan=scan)
-        return stack.unstack(jax.jit(lambda key: parameters.split(bert.PreTraining(config, key))[1])(jax.random.key(0)))
-
-    scanned, unrolled = values(True), values(False)
-    assert scanned.keys() == unrolled.keys()
-    for name, value in scanned.items():
-        np.testing.assert_array_equal(value, unrolled[name], err_msg=name)
-    assert (scanned["encoder/layers/0/mlp/input/kernel"] != scanned["encoder/layers/1/mlp/input/kernel"]).any()

@@ -54,10 +54,10 @@ def test_no_row_is_empty():
 
 
 def test_dropout_on_probabilities_keeps_their_mean():
-    """Of 20,000 draws with the values one, the mean output is one; the standard error is sqrt(0.25 / 0.75 / 9 / 54,000) < 0.001."""
+    """5,400 softmaxes over ones: without dropout each sums to one, with it each has a variance of at most 1/3, so their mean one of 0.008^2."""
     many = [jnp.asarray(np.tile(x, (100, 1, 1, 1))) for x in (Q, K)]
     out = attend(*many, jnp.ones_like(many[0]), rate=0.25, key=jax.random.key(0))
-    assert abs(out.mean() - 1) < 0.02 and out.std() > 0.1
+    assert abs(out.mean() - 1) < 0.025 and out.std() > 0.1
     np.testing.assert_allclose(attend(*many, jnp.ones_like(many[0]), rate=0.25), 1.0, rtol=1e-6)
 
 
@@ -79,11 +79,15 @@ def half(length=4, depth=8, dtype=jnp.bfloat16):
     return [jnp.ones((1, length, 1, depth), dtype)] * 3
 
 
+def root(depth):
+    return pytest.approx(depth**-0.5)
+
+
 def test_eligible_calls_run_in_cudnn(fused):
     attend(*half(), segment_ids=jnp.ones((1, 4), jnp.int32))
     attend(*half(), rate=0.1)  # no key, no dropout
     attend(*half(depth=128, dtype=jnp.float16), key=jax.random.key(0))
-    assert fused == [("cudnn", 8**-0.5, (1, 1, 4, 4)), ("cudnn", 8**-0.5, None), ("cudnn", 128**-0.5, None)]
+    assert fused == [("cudnn", root(8), (1, 1, 4, 4)), ("cudnn", root(8), None), ("cudnn", root(128), None)]
 
 
 @pytest.mark.parametrize("inputs, options", [
