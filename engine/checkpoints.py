@@ -11,6 +11,7 @@ cannot is named, set aside and the one before it is used.
 import contextlib
 import datetime
 import pathlib
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -112,22 +113,30 @@ class Checkpoints:
                     ),
                 )
             except Exception as error:
-                self._set_aside(step, f"{type(error).__name__}: {error}".splitlines()[0])
+                told = f"{type(error).__name__}: {error}".splitlines()[0]
+                if checksums.sealed(self.folder / str(step)):
+                    raise UserError(f"the checkpoint {self.folder / str(step)} is whole, but it does not fit this run: {told}") from error
+                self._set_aside(step, told)
                 continue
             names = state.params.keys()
             restored = state.replace(
                 params={n: found.params[n] for n in names}, frozen={n: found.params[n] for n in state.frozen}, **found.training
             )
             return restored, found.position
-        if steps:
-            raise UserError(f"none of the checkpoints {steps} in {self.folder} can be read; they are kept there with the ending .damaged")
+        if damaged := sorted(path.name for path in self.folder.glob("*.damaged")):
+            raise UserError(
+                f"none of the checkpoints in {self.folder} can be read; they are kept there as {', '.join(damaged)}. "
+                "Choose another MODEL_DIR, or delete them to begin anew"
+            )
         return None
 
     def _set_aside(self, step: int, wrong: str) -> None:
         path = self.folder / str(step)
         logging.error("checkpoint %s is damaged: %s. It is set aside as %s.damaged and the one before it is used.", path, wrong, step)
         if jax.process_index() == 0:
-            path.rename(path.with_name(f"{step}.damaged"))
+            aside = path.with_name(f"{step}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+            path.rename(aside)
         self.manager.reload()
 
     def close(self) -> None:

@@ -17,13 +17,16 @@ def seal(folder: pathlib.Path) -> None:
     unfinished.rename(folder / SEAL)
 
 
+def sealed(folder: pathlib.Path) -> bool:
+    return (folder / SEAL).exists()
+
+
 def damage(folder: pathlib.Path) -> str | None:
     """What is wrong with a sealed checkpoint, or None. One that was killed before it was sealed is whole by Orbax's own rename."""
-    path = folder / SEAL
-    if not path.exists():
+    if not sealed(folder):
         return None
     try:
-        sums = json.loads(path.read_text())
+        sums = json.loads((folder / SEAL).read_text())
     except ValueError:
         return f"{SEAL} is not JSON"
     for name, (size, crc) in sums.items():

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from rootstock.engine.model_dir import write_atomically
 from rootstock.engine.sockets import Term
 
 
@@ -36,7 +37,7 @@ class Writer:
         if not self.writes:
             return
         kept = [line for line in read(model_dir) if line["step"] <= resumed_at] if resumed_at else []
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", buffering=1)
         logging.getLogger("tensorboardX").setLevel(logging.ERROR)
         from tensorboardX import SummaryWriter

@@ -23,8 +23,9 @@ FORMAT = 1
 
 @contextlib.contextmanager
 def claimed(model_dir: str | pathlib.Path) -> Iterator[pathlib.Path]:
-    """Makes the folder and holds its lock. The lock goes with the process, however it ends."""
+    """Makes the folder and holds its lock. The lock goes with the process, however it ends; a folder made for nothing goes too."""
     path = pathlib.Path(model_dir).absolute()
+    made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / ".lock").open("a+")
@@ -42,7 +43,15 @@ def claimed(model_dir: str | pathlib.Path) -> Iterator[pathlib.Path]:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
-        yield path
+        try:
+            yield path
+        finally:
+            if made and jax.process_index() == 0 and _nothing_in(path):
+                shutil.rmtree(path)
+
+
+def _nothing_in(path: pathlib.Path) -> bool:
+    return all(entry.is_dir() or entry.name == ".lock" for entry in path.rglob("*"))
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:

@@ -57,13 +57,14 @@ def adafactor(
 
 
 def muon(learning_rate: float | Schedule, weight_decay: float = 0.0) -> Update:
-    """Momentum orthogonalised by Newton-Schulz steps on the layers' matrices (Jordan et al. 2024), AdamW on everything else."""
+    """Momentum orthogonalised by Newton-Schulz steps on the layers' matrices (Jordan et al. 2024); optax's AdamW, with Nesterov momentum, on the rest."""
 
     def matrices(params: Params) -> dict:
         numbers = optax.contrib.MuonDimensionNumbers()
         return {name: numbers if name.endswith("/kernel") and "/layers/" in f"/{name}" else None for name in params}
 
-    tx = optax.contrib.muon(learning_rate, weight_decay=weight_decay, weight_decay_mask=decays, muon_weight_dimension_numbers=matrices)
+    directions = optax.contrib.muon(-1.0, muon_weight_dimension_numbers=matrices)  # optax would decay the biases of the AdamW part
+    tx = optax.chain(directions, optax.add_decayed_weights(weight_decay, decays), optax.scale_by_learning_rate(learning_rate))
     return _update(per_layer(tx), learning_rate)
 
 

@@ -15,7 +15,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import optax
@@ -80,6 +80,7 @@ class Update:
     eval_params: Callable[[Any, Params], Params] = lambda opt_state, params: params
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What is minimised. `scales` maps each term's name to its factor, a function of the step."""
 
@@ -95,6 +96,7 @@ class Objective(Protocol):
         """The totals of each term over this (maybe partial) batch."""
 
 
+@runtime_checkable
 class Probe(Protocol):
     """A statistic over data. `add` is jitted under the training mesh; `zero` and `finish` run on the host."""
 
@@ -105,6 +107,7 @@ class Probe(Protocol):
     def finish(self, statistic: PyTree) -> dict[str, float]: ...
 
 
+@runtime_checkable
 class Data(Protocol):
     """Random access to a stream of examples: the position in it is one integer, the index of the next example over the whole run."""
 
@@ -118,6 +121,7 @@ class Data(Protocol):
         """Rows `shard` of `shards` of the global batch that begins at example `start`, as numpy arrays."""
 
 
+@runtime_checkable
 class Hook(Protocol):
     """Host-side work between steps. Each is asked after every step, and once more with `last=True` at the end."""
 

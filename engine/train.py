@@ -183,14 +183,15 @@ def train(run: Run, config: Callable[[], str] = str, command: str = "") -> Runni
     `config` gives the operative configuration for config.gin (launch passes gin's); it is compared with what MODEL_DIR holds. Raises
     UserError for a user's mistake, NonFinite when the loss is no number, Stopped after a save on a signal.
     """
-    with signals.Signals() as stop, model_dir.claimed(run.model_dir):
+    with signals.Signals() as stop:
         running = Running(run)
-        with running.goodput.measure("init"):
-            _open(running, config(), command)
-        try:
-            _loop(running, stop)
-        finally:
-            _close(running)
+        with model_dir.claimed(run.model_dir):
+            with running.goodput.measure("init"):
+                _open(running, config(), command)
+            try:
+                _loop(running, stop)
+            finally:
+                _close(running)
         return running
 
 
@@ -265,17 +266,17 @@ def _loop(running: Running, stop: signals.Signals) -> None:
                 running.writer.write(running.step, "train", values)
                 bar.update(values)
                 window.clear()
+            for hook in due:  # before the save: a run that is killed between the two does both again
+                hook.call(running)
             if saving:
                 saved_at = now
                 running.save(elapsed + now - started)
-            for hook in due:
-                hook.call(running)
             if saving or due:
                 meter.reset()
             code = stop.wish() if meeting else 0
     if running.step < run.train_steps:
         if running.step > begin:
-            _finite(running, window)
+            running.writer.write(running.step, "train", _finite(running, window))
             running.save(elapsed + time.perf_counter() - started)
             running.checkpoints.wait()
         raise Stopped(

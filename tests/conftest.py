@@ -1,10 +1,29 @@
-"""Eight fake CPU devices, strict dtypes and ranks, warnings as errors, shapes checked at run time."""
+"""Eight fake CPU devices, strict dtypes and ranks, warnings as errors, shapes checked at run time; tiny runs to test on."""
 
+import dataclasses
 import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 import warnings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Programs that several tests share, and runs in other processes, are compiled once a worker.
+COMPILED = tempfile.TemporaryDirectory(prefix="rootstock-tests-compiled-")
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    # as below, for other processes
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
+    "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+}
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
@@ -32,4 +51,90 @@ def real_data():
     folder = os.environ.get("ROOTSTOCK_REAL_DATA")
     if not folder:
         pytest.skip("ROOTSTOCK_REAL_DATA is not set: no real data here")
+    return folder
+
+
+WORDS = "the cat dog sat ran on mat and then home june seven it was not i said you do to us in is of this what".split()
+TINY = pathlib.Path(__file__).parent / "recipes" / "tiny_mlm.gin"
+
+
+@dataclasses.dataclass
+class Tiny:
+    """Runs of recipes/tiny_mlm.gin over a small corpus, whose cache stands already. `folder` holds `corpus`, `cache` and `vocab.txt`."""
+
+    folder: pathlib.Path
+
+    def flags(self, model_dir, *more):
+        """The command line of a run. Of `more`, `NAME=value` is short for `--gin.NAME=value`."""
+        places = {"DATA_DIR": self.folder / "corpus", "CACHE_DIR": self.folder / "cache", "VOCABULARY": self.folder / "vocab.txt"}
+        found = [f"--gin_file={TINY}", f"--gin.MODEL_DIR='{model_dir}'", *(f"--gin.{name}='{path}'" for name, path in places.items())]
+        return found + [flag if flag.startswith("--") else f"--gin.{flag}" for flag in more]
+
+    def run(self, model_dir, *more):
+        """Trains in this process; the exit code."""
+        from rootstock.engine import launch
+
+        return launch.main("rootstock.pretrain", "", self.flags(model_dir, *more))
+
+    def start(self, model_dir, *more, program=("-m", "rootstock.pretrain")):
+        """Trains in another process."""
+        command = [sys.executable, *program, *self.flags(model_dir, *more)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def finish(self, model_dir, *more, **where):
+        """Trains in another process to its end; the exit code and what it said."""
+        process = self.start(model_dir, *more, **where)
+        said, _ = process.communicate()
+        return process.returncode, said
+
+    def stop(self, process, model_dir, step, number=signal.SIGKILL, delay=0.0):
+        """Sends a signal when the run has written of `step`; the exit code and what it said."""
+        while process.poll() is None and self.at(model_dir) < step:
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.send_signal(number)
+        said, _ = process.communicate()
+        return process.returncode, said
+
+    def at(self, model_dir):
+        """The last step that the run in `model_dir` has written of."""
+        return max((line[0] for line in self.lines(model_dir)), default=0)
+
+    @staticmethod
+    def lines(model_dir, split="train", name="loss"):
+        """(step, value) of every such line of metrics.jsonl, in order."""
+        from rootstock.engine import metrics
+
+        return [(line["step"], line["value"]) for line in metrics.read(model_dir) if (line["split"], line["name"]) == (split, name)]
+
+    @staticmethod
+    def hash(model_dir, step=None):
+        from rootstock.engine import checkpoints
+        from rootstock.tools.inspect import parameter_hash
+
+        return parameter_hash(checkpoints.read_params(model_dir, step=step))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    from rootstock.data import build, text, vocabularies
+
+    folder = tmp_path_factory.mktemp("tiny")
+    chance = random.Random(0)
+    sentences = (" ".join(chance.choices(WORDS, k=chance.randint(3, 14))) for _ in range(400))
+    (folder / "corpus").mkdir()
+    (folder / "corpus" / "a.txt").write_text("\n\n".join(f"{sentence}." for sentence in sentences))
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    pieces = [*vocabularies.SPECIALS, *WORDS, *".,?'", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(pieces)) + "\n")
+    task = text.TextTask(str(folder / "corpus"), str(folder / "vocab.txt"), 16, validation_fraction=0.2, characters=200)
+    build.build(task, folder / "cache", workers=1, progress=False)
+    return Tiny(folder)
+
+
+@pytest.fixture(scope="session")
+def trained(tiny, tmp_path_factory):
+    """MODEL_DIR of an uninterrupted run of 24 steps that saves every 4. Not to be written to."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert tiny.run(folder, "TRAIN_STEPS=24") == 0
     return folder

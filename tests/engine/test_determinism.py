@@ -1,0 +1,148 @@
+"""A run is a function of its recipe and seed, however often it is stopped."""
+
+import os
+import random
+import re
+import secrets
+import shutil
+import signal
+
+import pytest
+
+from rootstock.engine import checkpoints
+
+STEPS = "TRAIN_STEPS=24"
+
+
+@pytest.fixture
+def chance():
+    """Moments that differ from one test run to the next, and can be had again: KILL_SEED=N."""
+    seed = int(os.environ.get("KILL_SEED") or secrets.randbelow(10**6))
+    print(f"KILL_SEED={seed}")
+    return random.Random(seed)
+
+
+def same(tiny, one, other, splits=("train", "validation")):
+    assert tiny.hash(one) == tiny.hash(other)
+    for split in splits:
+        assert tiny.lines(one, split) == tiny.lines(other, split)
+    assert tiny.lines(one, name="grad_norm") == tiny.lines(other, name="grad_norm")
+
+
+def test_twice(tiny, trained, tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")  # compiled anew, in another process
+    code, said = tiny.finish(tmp_path / "again", STEPS)
+    assert code == 0, said
+    same(tiny, tmp_path / "again", trained)
+    assert [step for step, _ in tiny.lines(trained)] == list(range(1, 25))
+    assert [step for step, _ in tiny.lines(trained, "validation")] == list(range(4, 25, 4))
+
+
+def test_another_seed(tiny, trained, tmp_path):
+    assert tiny.run(tmp_path / "other", STEPS, "SEED=1") == 0
+    assert tiny.hash(tmp_path / "other") != tiny.hash(trained)
+    assert tiny.lines(tmp_path / "other")[0] != tiny.lines(trained)[0]
+
+
+def test_killed_at_a_random_moment(tiny, trained, tmp_path, chance):
+    run = tmp_path / "run"
+    code, said = tiny.stop(tiny.start(run, STEPS), run, chance.randint(5, 21), delay=0.02 * chance.random())
+    assert code == -signal.SIGKILL, said
+    assert 0 < checkpoints.newest(run) < 24
+    code, said = tiny.finish(run, STEPS)
+    assert code == 0, said
+    same(tiny, run, trained)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["plain", "ramp"])
+def test_killed_ten_times(tiny, tmp_path, chance, recipe):
+    """Five kills anywhere, five inside a save."""
+    size = {"plain": [], "ramp": ["--gin_bindings=train.Run.batch_size = @schedules.BatchRamp()"]}[recipe]
+    size += ["--gin_bindings=schedules.BatchRamp.stages = [(0, 8), (30, 16), (50, 24)]"] if size else []
+    flags = ["TRAIN_STEPS=80", "--gin_bindings=train.Run.save_every = 2", "--gin_bindings=hooks.Evaluate.every = 8", *size]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert tiny.run(whole, *flags) == 0
+    inside = 0
+    for kill in range(10):
+        process = tiny.start(run, *flags)
+        begin = tiny.at(run)
+        while process.poll() is None and tiny.at(run) < begin + chance.randint(2, 6):
+            pass
+        if kill % 2:
+            while process.poll() is None and not list((run / "checkpoints").glob("*tmp*")):
+                pass
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, process.stdout.read()
+        inside += bool(list((run / "checkpoints").glob("*tmp*")))
+    assert inside >= 3
+    assert checkpoints.newest(run) < 80
+    code, said = tiny.finish(run, *flags)
+    assert code == 0, said
+    same(tiny, run, whole)
+
+
+# Dies when the third checkpoint is whole and has its name, but no checksums yet.
+BEFORE_THE_SEAL = """
+import os, sys
+from rootstock.engine import checksums, launch
+seal = checksums.seal
+checksums.seal = lambda folder: os.kill(os.getpid(), 9) if folder.name == "12" else seal(folder)
+sys.exit(launch.main("rootstock.pretrain", ""))
+"""
+
+
+def test_killed_between_commit_and_seal(tiny, trained, tmp_path):
+    run = tmp_path / "run"
+    code, said = tiny.finish(run, STEPS, program=("-c", BEFORE_THE_SEAL))
+    assert code == -signal.SIGKILL, said
+    assert checkpoints.steps(run) == [8, 12]
+    assert not (run / "checkpoints" / "12" / "checksums.json").exists()
+    code, said = tiny.finish(run, STEPS)
+    assert code == 0 and f"resuming {run} at step 12 of 24" in said, said
+    same(tiny, run, trained)
+
+
+def test_signals(tiny, trained, tmp_path):
+    """SIGTERM, started again, Ctrl-C, started again."""
+    run = tmp_path / "run"
+    code, said = tiny.stop(tiny.start(run, STEPS), run, 5, signal.SIGTERM)
+    assert code == 75, said
+    assert re.search(r"stopped by a signal at step (\d+); the newest complete checkpoint is (\S+)\. The same command goes on", said)
+    first = checkpoints.newest(run)
+    assert f"at step {first};" in said and str(run / "checkpoints" / str(first)) in said
+    code, said = tiny.stop(tiny.start(run, STEPS), run, first + 3, signal.SIGINT)
+    assert code == 130, said
+    assert f"resuming {run} at step {first} of 24" in said
+    assert first < checkpoints.newest(run) < 24
+    code, said = tiny.finish(run, STEPS)
+    assert code == 0, said
+    same(tiny, run, trained)
+
+
+def test_finished_run_started_again(tiny, trained, tmp_path, capfd):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = {path: path.read_bytes() for path in (run / "checkpoints").rglob("*") if path.is_file()}
+    assert tiny.run(run, STEPS) == 0
+    assert f"{run} is at step 24 of 24: nothing to train" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in (run / "checkpoints").rglob("*") if path.is_file()} == before
+    same(tiny, run, trained)
+
+
+def test_more_steps(tiny, trained, tmp_path, capfd):
+    """TRAIN_STEPS may grow: with a schedule that does not depend on it the longer run is the one that was never stopped."""
+    run = tmp_path / "run"
+    assert tiny.run(run, "TRAIN_STEPS=8") == 0
+    assert tiny.run(run, STEPS) == 0
+    assert "changed since the last start: TRAIN_STEPS: 8 -> 24" in capfd.readouterr().err
+    same(tiny, run, trained)
+
+
+def test_configuration_fed_back(tiny, trained, tmp_path):
+    """config.gin is the whole recipe."""
+    from rootstock.engine import launch
+
+    again = tmp_path / "again"
+    assert launch.main("rootstock.pretrain", "", [f"--gin_file={trained}/config.gin", f"--gin.MODEL_DIR='{again}'"]) == 0
+    same(tiny, again, trained)
