@@ -22,7 +22,7 @@ def summary(run: Run, timed_steps: int = 3) -> str:
     memory = compiled.memory_analysis()
     seconds = _time(running, compiled, size, timed_steps)
     position = run.ramp.position(run.train_steps)
-    flops = running.flops(size)
+    tokens, flops = running.costs[size]
     count = sum(math.prod(spec.shape) for spec in blueprint.specs.values())
     trained = sum(math.prod(blueprint.specs[name].shape) for name in blueprint.trainable)
     saved = sum(x.nbytes for x in jax.tree.leaves(running.state))
@@ -36,11 +36,11 @@ def summary(run: Run, timed_steps: int = 3) -> str:
         ("parameters", f"{count:,}, of which trained {trained:,}"),
         ("state per device", f"{_gb(_local(running.state))} (parameters and moments)"),
         ("step per device", f"{_gb(_local(running.state) + (memory.temp_size_in_bytes if memory else 0))} with activations, as compiled"),
-        ("batch", f"{size} examples in {run.micro_batches(size)} micro-batches, {running.tokens(size):,} tokens"),
+        ("batch", f"{size} examples in {run.micro_batches(size)} micro-batches, {tokens:,} tokens"),
         ("steps", f"{run.train_steps:,}, {position:,} examples"),
         (
             "a step",
-            f"{seconds:.3f} s, {running.tokens(size) / seconds:,.0f} tokens/s, {flops / 1e9:,.1f} GFLOP, MFU {flops / seconds / peak:.0%}",
+            f"{seconds:.3f} s, {tokens / seconds:,.0f} tokens/s, {flops / 1e9:,.1f} GFLOP, MFU {flops / seconds / peak:.0%}",
         ),
         ("whole run", f"{_duration(seconds * position / size)} without evaluation"),
         (

@@ -118,14 +118,12 @@ def bind(files: Sequence[str], bindings: Sequence[str] = (), search_paths: Seque
     for binding in bindings:
         name, _, value = binding.partition("=")
         if re.fullmatch(r"\w+", name.strip()) and name.strip() not in known:
-            raise UserError(
-                f"--gin.{name.strip()}: no recipe defines the macro {name.strip()}{_nearest(name.strip(), known)}; "
-                f"defined are {', '.join(known)}"
-            )
+            there = f"defined are {', '.join(known)}" if known else f"{', '.join(files)} defines none: it is no recipe of a run by itself"
+            raise UserError(f"--gin.{name.strip()}: no recipe defines the macro {name.strip()}{_nearest(name.strip(), known)}; {there}")
         try:
             gin.parse_config(binding)
         except Exception as error:
-            raise UserError(f"the binding {binding!r} is wrong: {_first_line(error)}{_quoting(name.strip(), value.strip())}") from error
+            raise UserError(f"the binding {binding!r} is wrong: {_quoting(name.strip(), value.strip()) or _first_line(error)}") from error
     _check_macros()
 
 
@@ -224,7 +222,7 @@ def _quoting(name: str, value: str) -> str:
         ast.literal_eval(value)
     except (ValueError, SyntaxError):
         if re.fullmatch(r"[\w./~:-]+", value):
-            return f". A text needs its own quotes inside the shell's: --gin.{name}=\"'{value}'\""
+            return f"{value} is no Python value. A text needs its own quotes inside the shell's: --gin.{name}=\"'{value}'\""
     return ""
 
 
@@ -252,5 +250,6 @@ def _told_by_us(error: BaseException) -> str | None:
 
 
 def _mistake(message: object) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    told = re.sub(r"\n\s*In call to configurable .*", "", str(message))  # gin adds where it was, which says nothing to a user
+    print(f"error: {told}", file=sys.stderr)
     return USER_MISTAKE

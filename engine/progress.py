@@ -23,7 +23,6 @@ class Meter:
         self.running = running
         devices = running.partitioner.mesh.devices.ravel()
         self.peak = telemetry.peak_flops(devices[0]) * len(devices)
-        self.costs = {size: (running.tokens(size), running.flops(size)) for size in running.batches}
         self.reset()
 
     def reset(self) -> None:
@@ -35,7 +34,7 @@ class Meter:
         running = self.running
         seconds = (time.perf_counter() - self.since) / steps
         waited = (running.goodput.seconds.get("data", 0.0) - self.waited) / steps
-        tokens, flops = self.costs[running.run.ramp.size(running.step - 1)]
+        tokens, flops = running.costs[running.run.ramp.size(running.step - 1)]
         self.reset()
         return {
             "learning_rate": float(running.run.update.learning_rate(running.step - 1)),

@@ -74,8 +74,11 @@ class Run:
     keep_hours: float | None = None
 
     def __post_init__(self):
-        if self.train_steps < 1:
-            raise UserError(f"TRAIN_STEPS is {self.train_steps}; it must be at least 1")
+        counts = {"TRAIN_STEPS": self.train_steps, "BATCH_SIZE": 1 if isinstance(self.batch_size, BatchRamp) else self.batch_size}
+        counts |= {f"train.Run.{name}": getattr(self, name) for name in ("log_every", "save_every", "keep")}
+        for name, value in counts.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"{name} is {value!r}; it must be a whole number and at least 1")
 
     @property
     def ramp(self) -> BatchRamp:
@@ -106,6 +109,8 @@ class Running:
         self.batches = {size: feed.abstract(run.data, size, self.partitioner) for size in run.ramp.sizes(run.train_steps)}
         for size in self.batches:
             self._check_slices(size)
+        # Tracing the forward pass brings out what does not fit together before anything is written.
+        self.costs = {size: (self.tokens(size), self.flops(size)) for size in self.batches}
         self.step = 0
         self.state: state.TrainState
         self.writer: metrics.Writer
@@ -172,6 +177,8 @@ class Running:
     def save(self, elapsed: float) -> None:
         """Starts a checkpoint of the present state, after `elapsed` seconds of training."""
         with self.goodput.measure("save"):
+            if not _all_finite(self.state.all_params):
+                raise _no_number(self, "a parameter is no finite number any more")
             seconds = multihost_utils.broadcast_one_to_all(np.float32(elapsed))
             self.state = self.state.replace(elapsed=jax.device_put(seconds, self.state.elapsed.sharding))
             self.checkpoints.save(self.step, self.state, {"examples": self.run.ramp.position(self.step), "seed": self.run.seed})
@@ -289,9 +296,17 @@ def _finite(running: Running, window: list[Any]) -> dict[str, float]:
     values = metrics.means(window)
     bad = [name for name in values if (name.startswith("loss") or name == "grad_norm") and not math.isfinite(values[name])]
     if bad:
-        raise NonFinite(
-            f"{bad[0]} became {values[bad[0]]} at or shortly before step {running.step}; "
-            f"{running.checkpoints.last_good()}. A smaller learning rate, "
-            "gradient clipping (Run.clip_norm) or float32 usually helps"
-        )
+        raise _no_number(running, f"{bad[0]} became {values[bad[0]]}")
     return values
+
+
+@jax.jit
+def _all_finite(params: Params) -> Array:
+    return jax.numpy.stack([jax.numpy.isfinite(x).all() for x in params.values()]).all()
+
+
+def _no_number(running: Running, what: str) -> NonFinite:
+    return NonFinite(
+        f"{what} at or shortly before step {running.step}; {running.checkpoints.last_good()}. A smaller learning rate, gradient clipping "
+        "(Run.clip_norm) or float32 usually helps"
+    )

@@ -22,7 +22,11 @@ GOLDEN = pathlib.Path(__file__).parent / "golden" / "recipes"
 INCLUDED = {"run.gin", "pretrain/mlm_text.gin"}  # bases: they miss macros that the recipes which include them define
 HARDWARE = {name for name in launch.recipes() if name.startswith("hardware/")}
 RUNS = [name for name in launch.recipes() if name not in INCLUDED | HARDWARE]
-NEEDS = {"pretrain/bert_base.gin": ("DATA_DIR", "VOCABULARY"), "pretrain/bert_large.gin": ("DATA_DIR", "VOCABULARY"), "finetune/superglue.gin": ("ENCODER",)}
+NEEDS = {
+    "pretrain/bert_base.gin": ("DATA_DIR", "VOCABULARY"),
+    "pretrain/bert_large.gin": ("DATA_DIR", "VOCABULARY"),
+    "finetune/superglue.gin": ("ENCODER",),
+}
 PARAMETERS = {"pretrain/bert_base.gin": 110_106_428, "pretrain/bert_large.gin": 336_226_108}  # BertForPreTraining of transformers
 
 
@@ -68,7 +72,9 @@ def test_reads_as_a_recipe(name):
     lines = (launch.RECIPES / name).read_text().splitlines()
     assert lines[0].startswith("# ") and "from __gin__ import dynamic_registration" in lines
     if name in RUNS:
-        assert re.search(rf"#   python -m rootstock\.(pretrain|finetune) --gin_file=(gin_configs/)?{name}", "\n".join(lines)), "the header has no command"
+        assert re.search(rf"#   python -m rootstock\.(pretrain|finetune) --gin_file=(gin_configs/)?{name}", "\n".join(lines)), (
+            "the header has no command"
+        )
         for macro in ("MODEL_DIR", "SEED", "TRAIN_STEPS", "BATCH_SIZE", "DATA_DIR"):
             resolve(name)
             assert macro in launch.macros()
