@@ -115,15 +115,17 @@ def bind(files: Sequence[str], bindings: Sequence[str] = (), search_paths: Seque
     finally:
         logging.getLogger().removeFilter(_no_path_errors)
     known = sorted(macros())
+    imports = _imports()
     for binding in bindings:
         name, _, value = binding.partition("=")
         if re.fullmatch(r"\w+", name.strip()) and name.strip() not in known:
             there = f"defined are {', '.join(known)}" if known else f"{', '.join(files)} defines none: it is no recipe of a run by itself"
             raise UserError(f"--gin.{name.strip()}: no recipe defines the macro {name.strip()}{_nearest(name.strip(), known)}; {there}")
         try:
-            gin.parse_config(binding)
+            gin.parse_config([*imports, binding])
         except Exception as error:
-            raise UserError(f"the binding {binding!r} is wrong: {_quoting(name.strip(), value.strip()) or _first_line(error)}") from error
+            told = re.sub(r"\s*In bindings string line .*", "", _first_line(error))
+            raise UserError(f"the binding {binding!r} is wrong: {_quoting(name.strip(), value.strip()) or told}") from error
     _check_macros()
 
 
@@ -138,6 +140,14 @@ def macros() -> dict[str, str]:
     return found
 
 
+def _imports() -> list[str]:
+    """The imports of the recipes, so that a binding from the command line can name what they can."""
+    import gin
+
+    statements = sorted(statement.format() for statement in gin.config._IMPORTS)
+    return ["from __gin__ import dynamic_registration", *(text for text in statements if "__gin__" not in text)]
+
+
 def recipes() -> list[str]:
     """The recipes that come with the package, as `--gin_file` names them."""
     return sorted(str(path.relative_to(RECIPES)) for path in RECIPES.rglob("*.gin"))
@@ -150,6 +160,10 @@ def fetch(name: str = "rootstock.engine.train.Run"):
     module, _, leaf = name.rpartition(".")
     try:
         return gin.get_configurable(f"{module.rpartition('.')[2]}.{leaf}")()
+    except TypeError as error:
+        if "No values supplied by Gin" in str(error):
+            raise UserError(f"the recipe leaves something out: {str(error).splitlines()[0]}") from error
+        raise
     except ValueError as error:
         if "Could not find" in str(error) or "No configurable" in str(error):
             raise UserError(

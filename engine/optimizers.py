@@ -57,7 +57,10 @@ def adafactor(
 
 
 def muon(learning_rate: float | Schedule, weight_decay: float = 0.0) -> Update:
-    """Momentum orthogonalised by Newton-Schulz steps on the layers' matrices (Jordan et al. 2024); optax's AdamW, with Nesterov momentum, on the rest."""
+    """Momentum orthogonalised by Newton-Schulz steps on the layers' matrices (Jordan et al. 2024).
+
+    Everything else takes optax's AdamW, with Nesterov momentum.
+    """
 
     def matrices(params: Params) -> dict:
         numbers = optax.contrib.MuonDimensionNumbers()

@@ -1,6 +1,7 @@
 """Eight fake CPU devices, strict dtypes and ranks, warnings as errors, shapes checked at run time; tiny runs to test on."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import random
@@ -12,7 +13,9 @@ import time
 import warnings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Compiling takes most of the time of these tests, and less without the optimisations.
+FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 # Programs that several tests share, and runs in other processes, are compiled once a worker.
 COMPILED = tempfile.TemporaryDirectory(prefix="rootstock-tests-compiled-")
 os.environ |= {
@@ -55,19 +58,41 @@ def real_data():
 
 
 WORDS = "the cat dog sat ran on mat and then home june seven it was not i said you do to us in is of this what".split()
-TINY = pathlib.Path(__file__).parent / "recipes" / "tiny_mlm.gin"
+RECIPES = pathlib.Path(__file__).parent / "recipes"
+
+
+def boolq(chance):
+    label = chance.random() < 0.5
+    return {"question": "is it " + ("june" if label else "seven"), "passage": " ".join(chance.choices(WORDS, k=5)), "label": label}
+
+
+def copa(chance):
+    label = chance.randrange(2)
+    words = ["the dog ran", "it was not"]
+    return {"premise": "the cat sat", "choice1": words[label], "choice2": words[1 - label], "question": "cause", "label": label}
+
+
+def wsc(chance):
+    label = chance.random() < 0.5
+    target = {"span1_text": "the dog", "span1_index": 3, "span2_text": "it", "span2_index": 7}
+    return {"text": "the cat and the dog ran then it " + ("sat" if label else "ran"), "target": target, "label": label}
+
+
+SUPERGLUE = {"BoolQ": boolq, "COPA": copa, "WSC": wsc}
 
 
 @dataclasses.dataclass
 class Tiny:
-    """Runs of recipes/tiny_mlm.gin over a small corpus, whose cache stands already. `folder` holds `corpus`, `cache` and `vocab.txt`."""
+    """Runs of recipes/tiny_mlm.gin over a small corpus whose cache stands already, and of recipes/tiny_superglue.gin. `folder` holds `corpus`,
+    `cache`, `vocab.txt` and `superglue`.
+    """
 
     folder: pathlib.Path
 
     def flags(self, model_dir, *more):
         """The command line of a run. Of `more`, `NAME=value` is short for `--gin.NAME=value`."""
         places = {"DATA_DIR": self.folder / "corpus", "CACHE_DIR": self.folder / "cache", "VOCABULARY": self.folder / "vocab.txt"}
-        found = [f"--gin_file={TINY}", f"--gin.MODEL_DIR='{model_dir}'", *(f"--gin.{name}='{path}'" for name, path in places.items())]
+        found = [f"--gin_file={RECIPES / 'tiny_mlm.gin'}", f"--gin.MODEL_DIR='{model_dir}'", *(f"--gin.{name}='{path}'" for name, path in places.items())]
         return found + [flag if flag.startswith("--") else f"--gin.{flag}" for flag in more]
 
     def run(self, model_dir, *more):
@@ -75,6 +100,14 @@ class Tiny:
         from rootstock.engine import launch
 
         return launch.main("rootstock.pretrain", "", self.flags(model_dir, *more))
+
+    def finetune(self, model_dir, encoder, *more):
+        """Fine-tunes on the rows of `folder`/superglue in this process; the exit code."""
+        from rootstock.engine import launch
+
+        places = {"MODEL_DIR": model_dir, "ENCODER": encoder, "DATA_DIR": self.folder / "superglue"}
+        found = [f"--gin_file={RECIPES / 'tiny_superglue.gin'}", *(f"--gin.{name}='{path}'" for name, path in places.items())]
+        return launch.main("rootstock.finetune", "", found + [flag if flag.startswith("--") else f"--gin.{flag}" for flag in more])
 
     def start(self, model_dir, *more, program=("-m", "rootstock.pretrain")):
         """Trains in another process."""
@@ -129,6 +162,11 @@ def tiny(tmp_path_factory):
     (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(pieces)) + "\n")
     task = text.TextTask(str(folder / "corpus"), str(folder / "vocab.txt"), 16, validation_fraction=0.2, characters=200)
     build.build(task, folder / "cache", workers=1, progress=False)
+    for name, make in SUPERGLUE.items():
+        for split, rows in (("train", 24), ("val", 11)):
+            file = folder / "superglue" / name / f"{split}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(json.dumps({"idx": number, **make(chance)}) + "\n" for number in range(rows)))
     return Tiny(folder)
 
 
@@ -137,4 +175,12 @@ def trained(tiny, tmp_path_factory):
     """MODEL_DIR of an uninterrupted run of 24 steps that saves every 4. Not to be written to."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     assert tiny.run(folder, "TRAIN_STEPS=24") == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finetuned(tiny, trained, tmp_path_factory):
+    """MODEL_DIR of the run `trained`, fine-tuned on three tasks. Not to be written to."""
+    folder = tmp_path_factory.mktemp("finetuned") / "run"
+    assert tiny.finetune(folder, trained) == 0
     return folder

@@ -60,7 +60,7 @@ def mask(
     order = jnp.where(eligible, jax.random.uniform(choose, input_ids.shape), -1.0)
     chance, positions = jax.lax.top_k(order, places(input_ids.shape[1], rate))
     tokens = present.sum(-1)
-    wanted = jnp.clip(jnp.round(rate * tokens.astype(jnp.float32)), 1, None).astype(jnp.int32)
+    wanted = jnp.asarray([places(n, rate) for n in range(input_ids.shape[1] + 1)])[tokens]
     used = (jnp.arange(positions.shape[1])[None] < wanted[:, None]) & (chance >= 0)
     labels = jnp.take_along_axis(input_ids, positions, axis=1)
     holes = jnp.where(used, corruption(change, labels, mask_id, vocab_size), labels)

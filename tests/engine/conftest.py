@@ -27,7 +27,10 @@ MESHES = {
 
 
 class Sentences:
-    """Random rows of 5 to 16 tokens, small ids the most frequent; every seventh is padding throughout. So micro-batches and devices hold unequal numbers of masked tokens."""
+    """Random rows of 5 to 16 tokens, small ids the most frequent; every seventh is padding throughout.
+
+    So micro-batches and devices hold unequal numbers of masked tokens.
+    """
 
     vocabulary = vocabulary_checksum = None
 
@@ -42,8 +45,13 @@ class Sentences:
     def row(self, index):
         draws = np.random.default_rng(index)
         present = (np.arange(LENGTH) < draws.integers(5, LENGTH + 1)) & (index % 7 != 0)
-        integers = dict(input_ids=(5 + 45 * draws.random(LENGTH) ** 3).astype(int) * present, segment_ids=present, positions=np.arange(LENGTH) * present,
-                        token_type_ids=present & (np.arange(LENGTH) > 8), is_random_next=index % 2)
+        integers = dict(
+            input_ids=(5 + 45 * draws.random(LENGTH) ** 3).astype(int) * present,
+            segment_ids=present,
+            positions=np.arange(LENGTH) * present,
+            token_type_ids=present & (np.arange(LENGTH) > 8),
+            is_random_next=index % 2,
+        )
         return {name: np.asarray(x, np.int32) for name, x in integers.items()} | {"weight": np.float32(index % 7 != 0)}
 
 
@@ -96,6 +104,9 @@ def toy(partitioners):
     return Toy(partitioners)
 
 
+PLAIN = step.Methods()
+
+
 class Linear(nnx.Module):
     """w . x"""
 
@@ -110,7 +121,7 @@ class Linear(nnx.Module):
 class Squares:
     """Half the weighted squares of what is left of y, a term; what is carried counts the rows seen."""
 
-    scales = {"squares": lambda step: 1.0}
+    scales = types.MappingProxyType({"squares": lambda step: 1.0})
 
     def prepare(self, batch, ctx):
         return batch
@@ -145,7 +156,7 @@ class LinearRun:
         left = (self.x @ w + b - self.y) * self.weight
         return (left[rows] @ self.x[rows]) / self.weight.sum(), left[rows].sum(keepdims=True) / self.weight.sum()
 
-    def run(self, phases, methods=step.Methods(), micro_batches=1, steps=1, carried=()):
+    def run(self, phases, methods=PLAIN, micro_batches=1, steps=1, carried=()):
         """The state and the metrics of every step."""
         blueprint = self.blueprint
         now = state.init(blueprint, blueprint.init_params(jax.random.key(0)), [(phase.tx, phase.names) for phase in phases], carried)

@@ -20,11 +20,17 @@ class Moments:
 
     def add(self, model, batch, statistic):
         y, weight = model(batch["x"]), batch["weight"]
-        return {"sums": statistic["sums"] + jnp.stack([weight.sum(), (y * weight).sum()]),
-                "largest": jnp.maximum(statistic["largest"], jnp.where(weight > 0, y, -jnp.inf).max())}
+        return {
+            "sums": statistic["sums"] + jnp.stack([weight.sum(), (y * weight).sum()]),
+            "largest": jnp.maximum(statistic["largest"], jnp.where(weight > 0, y, -jnp.inf).max()),
+        }
 
     def finish(self, statistic):
-        return {"rows": float(statistic["sums"][0]), "mean": float(statistic["sums"][1] / statistic["sums"][0]), "largest": float(statistic["largest"])}
+        return {
+            "rows": float(statistic["sums"][0]),
+            "mean": float(statistic["sums"][1] / statistic["sums"][0]),
+            "largest": float(statistic["largest"]),
+        }
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,8 @@ def test_every_row_counts_once(linear, partitioners, data, where, batch_size):
     """21 rows in batches that do not divide them, on meshes that do not divide the batches."""
     y = data.source.arrays["x"] @ np.array([1.0, -2.0]) + 0.5
     assert evaluation(linear, partitioners[where], Moments(), data, batch_size) == pytest.approx(
-        {"rows": ROWS, "mean": y.mean(), "largest": y.max()}, rel=1e-5)
+        {"rows": ROWS, "mean": y.mean(), "largest": y.max()}, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("where", ["one", "data8"])

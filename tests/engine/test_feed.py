@@ -89,5 +89,5 @@ def test_an_error_of_the_thread_surfaces_after_the_batches_before_it(partitioner
 
 def test_uneven_batches(partitioners):
     assert feed.abstract(Counting(), 12, partitioners["data2_fsdp2_tensor2"])["x"].shape == (12, 2)
-    with pytest.raises(UserError, match="a batch has 12 examples, which the 8 data shards of the mesh .* do not divide"):
+    with pytest.raises(UserError, match=r"a batch has 12 examples, which the 8 data shards of the mesh .* do not divide"):
         feed.abstract(Counting(), 12, partitioners["data8"])

@@ -46,7 +46,11 @@ def test_bert_base(length, megaflops):
     assert round(flops.TRAINING * counted / (2 * length) / 1e6) == megaflops
 
 
-@pytest.mark.parametrize("changes", [dict(scan=False), dict(remat=stack.save_nothing), dict(dtype="bfloat16"), dict(dropout=0.5)], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [dict(scan=False), dict(remat=stack.save_nothing), dict(dtype="bfloat16"), dict(dropout=0.5)],
+    ids=["unrolled", "recomputed", "bfloat16", "dropout"],
+)
 def test_storage_recomputation_and_precision_are_no_work(changes):
     small = dict(layers=3, width=24, heads=2, mlp_width=40)
     assert forward_of_masked_lm(bert.Config(**small, **changes), 20) == closed_form(bert.Config(**small), 20)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,17 +44,24 @@ def gradients(toy):
             return term.total / term.weight
 
         gradient = jax.jit(jax.grad(loss))
-        steps = [lambda params, batch=toy.data.batch(32 * i, 32), i=jnp.asarray(i), f=gradient: f(params, batch, i) for i in range(10)]
+        steps = [functools.partial(gradient, batch=toy.data.batch(32 * i, 32), number=jnp.asarray(i)) for i in range(10)]
         found[scan] = toy.params(blueprint), steps
     return found
 
 
-@pytest.mark.parametrize("make", [
-    lambda: optimizers.adamw(1e-2), lambda: optimizers.bert_adam(1e-3), lambda: optimizers.lamb(1e-2),
-    lambda: optimizers.adafactor(1e-2, min_dim_size_to_factor=8), lambda: optimizers.muon(1e-2, weight_decay=0.1),
-], ids=["adamw", "bert_adam", "lamb", "adafactor", "muon"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.adamw(1e-2),
+        lambda: optimizers.bert_adam(1e-3),
+        lambda: optimizers.lamb(1e-2),
+        lambda: optimizers.adafactor(1e-2, min_dim_size_to_factor=8),
+        lambda: optimizers.muon(1e-2, weight_decay=0.1),
+    ],
+    ids=["adamw", "bert_adam", "lamb", "adafactor", "muon"],
+)
 def test_scanned_trains_as_unrolled(gradients, make):
-    """Ten steps of a BERT. A key's bias has no gradient (softmax does not see it) but rounding noise, which optimizers scale up, so it is left out."""
+    """Ten steps of a BERT. A key's bias is left out: its gradient is zero but for rounding, which optimizers scale up."""
     scanned, unrolled = (descend(make(), *gradients[scan])[-1] for scan in (True, False))
     moved = 0.0
     for name, value in stack.unstack(scanned).items():
@@ -70,8 +79,11 @@ def test_per_layer_treats_each_layer_alone():
         return {name: g / jnp.linalg.norm(g) for name, g in updates.items()}, state + 1
 
     tx = stack.per_layer(optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update))
-    grads = {"layers/0:2:1/w": jnp.asarray([[3.0, 4.0], [0.0, 2.0]]), "layers/2/w": jnp.asarray([6.0, 8.0]),
-             "other/layers/0:3:1/w": jnp.asarray([[1.0], [-5.0], [2.0]])}
+    grads = {
+        "layers/0:2:1/w": jnp.asarray([[3.0, 4.0], [0.0, 2.0]]),
+        "layers/2/w": jnp.asarray([6.0, 8.0]),
+        "other/layers/0:3:1/w": jnp.asarray([[1.0], [-5.0], [2.0]]),
+    }
     updates, state = tx.update(grads, tx.init(grads), grads)
     assert list(updates) == list(grads)
     np.testing.assert_allclose(updates["layers/0:2:1/w"], [[0.6, 0.8], [0, 1]])
@@ -80,8 +92,18 @@ def test_per_layer_treats_each_layer_alone():
     assert sorted(np.asarray(x).tolist() for x in jax.tree.leaves(state[1])) == [[1, 1], [1, 1, 1]] and state[0] == 1
 
 
-PARAMS = {"a/kernel": jnp.asarray([[1.0, -2.0]]), "a/bias": jnp.asarray([0.5]), "norm/scale": jnp.asarray([1.0, 1.0]), "table": jnp.asarray([[3.0]])}
-GRADS = {"a/kernel": jnp.asarray([[0.1, -0.3]]), "a/bias": jnp.asarray([0.2]), "norm/scale": jnp.asarray([-0.4, 0.0]), "table": jnp.asarray([[0.05]])}
+PARAMS = {
+    "a/kernel": jnp.asarray([[1.0, -2.0]]),
+    "a/bias": jnp.asarray([0.5]),
+    "norm/scale": jnp.asarray([1.0, 1.0]),
+    "table": jnp.asarray([[3.0]]),
+}
+GRADS = {
+    "a/kernel": jnp.asarray([[0.1, -0.3]]),
+    "a/bias": jnp.asarray([0.2]),
+    "norm/scale": jnp.asarray([-0.4, 0.0]),
+    "table": jnp.asarray([[0.05]]),
+}
 
 
 def test_what_decays():
@@ -134,10 +156,12 @@ def test_lamb_by_hand():
 
 
 def test_adafactor_by_hand():
-    """The first step of a factored matrix (Shazeer and Stern 2018, algorithm 4): decay 0, clipping at 1, relative to the parameter's size."""
+    """The first step of a factored matrix (Shazeer and Stern 2018, algorithm 4): clipped at 1, relative to the parameter's size."""
     rng = np.random.default_rng(0)
     p, g = (rng.standard_normal((4, 6)) for _ in range(2))
-    after = descend(optimizers.adafactor(0.1, min_dim_size_to_factor=2), {"w": jnp.asarray(p, jnp.float32)}, [{"w": jnp.asarray(g, jnp.float32)}])[-1]
+    after = descend(
+        optimizers.adafactor(0.1, min_dim_size_to_factor=2), {"w": jnp.asarray(p, jnp.float32)}, [{"w": jnp.asarray(g, jnp.float32)}]
+    )[-1]
     square = g * g + 1e-30
     update = g / np.sqrt(np.outer(square.mean(1), square.mean(0)) / square.mean())
     update /= max(1.0, np.sqrt((update**2).mean()))
@@ -145,8 +169,10 @@ def test_adafactor_by_hand():
 
 
 def test_muon_orthogonalises_kernels_of_layers():
-    """Their updates have singular values near one (Newton-Schulz: 0.7 to 1.2); anything else, the pooler's kernel too, takes the first step of
-    Adam with Nesterov momentum: (b1 (1 - b1) / (1 - b1^2) + 1) g / |g|."""
+    """Their updates have singular values near one (Newton-Schulz: 0.7 to 1.2).
+
+    Anything else, the pooler's kernel too, takes the first step of Adam with Nesterov momentum: (b1 (1 - b1) / (1 - b1^2) + 1) g / |g|.
+    """
     left, _, right = np.linalg.svd(np.random.default_rng(0).standard_normal((3, 8, 8)))
     kernel = jnp.asarray(left @ (np.linspace(0.2, 1, 8)[:, None] * right), jnp.float32)
     params = {"e/layers/0:3:1/kernel": jnp.zeros((3, 8, 8)), "pooler/kernel": jnp.zeros((8, 8)), "e/layers/0:3:1/bias": jnp.zeros((3, 8))}

@@ -10,8 +10,12 @@ def values(schedule, steps):
 
 
 def test_linear():
-    np.testing.assert_allclose(values(schedules.linear(2.0, 10, warmup=4), range(12)),
-                               [0, 0.5, 1, 1.5, 2, 2 * 5 / 6, 2 * 4 / 6, 1, 2 * 2 / 6, 2 / 6, 0, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        values(schedules.linear(2.0, 10, warmup=4), range(12)),
+        [0, 0.5, 1, 1.5, 2, 2 * 5 / 6, 2 * 4 / 6, 1, 2 * 2 / 6, 2 / 6, 0, 0],
+        rtol=1e-5,
+        atol=1e-6,
+    )
     np.testing.assert_allclose(values(schedules.linear(2.0, 4, end=1.0), range(6)), [2, 1.75, 1.5, 1.25, 1, 1], rtol=1e-6)
 
 

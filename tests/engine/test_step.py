@@ -1,5 +1,7 @@
 """One update in closed form, on a linear model; then the sockets around it."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -158,8 +160,11 @@ def test_every_step_and_every_slice_draws_anew(linear):
             loss = super().__call__(model, batch, ctx.replace(carried=()))
             one = jnp.ones(())
             slot = jnp.arange(4.0) == ctx.carried["slice"] % 4.0
-            draws = {f"{kind}{i}": Term(jnp.where(slot[i], jax.random.uniform(key), 0.0), one / 4)
-                     for kind, key in (("key", ctx.key), ("dropout", ctx.dropout)) for i in range(4)}
+            draws = {
+                f"{kind}{i}": Term(jnp.where(slot[i], jax.random.uniform(key), 0.0), one / 4)
+                for kind, key in (("key", ctx.key), ("dropout", ctx.dropout))
+                for i in range(4)
+            }
             return Loss(loss.terms, draws, {"slice": ctx.carried["slice"] + 1})
 
     runs = [linear.run([sgd(linear, objective=Draws())], micro_batches=4, steps=4, carried={"slice": jnp.zeros(())})[1] for _ in range(2)]
@@ -170,7 +175,7 @@ def test_every_step_and_every_slice_draws_anew(linear):
 
 def test_terms_have_their_own_denominators_and_scales(linear):
     class Two(linear.squares):
-        scales = {"squares": lambda step: 1.0, "size": lambda step: 3.0 * (jnp.asarray(step, jnp.float32) + 1)}
+        scales = types.MappingProxyType({"squares": lambda step: 1.0, "size": lambda step: 3.0 * (jnp.asarray(step, jnp.float32) + 1)})
 
         def weights(self, batch):
             return {**super().weights(batch), "size": batch["x"].shape[0] * jnp.ones(())}

@@ -11,7 +11,9 @@ from flax import nnx
 from rootstock.models import bert
 from rootstock.models.layers import parameters, stack
 
-TINY = bert.Config(vocab_size=31, width=16, layers=3, heads=2, mlp_width=24, max_length=12, dropout=0.0, attention_dropout=0.0, init_std=0.2)
+TINY = bert.Config(
+    vocab_size=31, width=16, layers=3, heads=2, mlp_width=24, max_length=12, dropout=0.0, attention_dropout=0.0, init_std=0.2
+)
 
 
 @pytest.fixture(scope="session")

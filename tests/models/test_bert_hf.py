@@ -44,8 +44,11 @@ def test_outputs(stored, case):
     def outputs(params):
         model = parameters.merge(graphdef, params)
         with tapped(want={"embeddings", "layers/hidden"}) as taps:
-            out = model(jnp.asarray(cases[f"{case}/input_ids"]), token_type_ids=jnp.asarray(cases[f"{case}/token_type_ids"]),
-                        segment_ids=jnp.asarray(cases[f"{case}/attention_mask"]))
+            out = model(
+                jnp.asarray(cases[f"{case}/input_ids"]),
+                token_type_ids=jnp.asarray(cases[f"{case}/token_type_ids"]),
+                segment_ids=jnp.asarray(cases[f"{case}/attention_mask"]),
+            )
         hidden = jnp.stack([*taps["embeddings"], *taps["layers/hidden"]])
         return out, model.encoder.pool(out.last_hidden_state), model.next_sentence_logits(out.last_hidden_state), hidden
 
@@ -60,7 +63,11 @@ def test_outputs(stored, case):
 
 def test_gradients_of_both_losses(stored):
     graphdef, params, cases = stored
-    case = {name.removeprefix("case1/"): jnp.asarray(value) for name, value in cases.items() if name.startswith("case1/") and "/grad/" not in name}
+    case = {
+        name.removeprefix("case1/"): jnp.asarray(value)
+        for name, value in cases.items()
+        if name.startswith("case1/") and "/grad/" not in name
+    }
     asked = case["labels"] >= 0
 
     def losses(params):

@@ -8,15 +8,18 @@ from rootstock.models.layers import parameters, stack
 from rootstock.models.layers.tap import tap, tapped
 
 
-@pytest.mark.parametrize("arguments, runs", [
-    (dict(layers=12), ((1, 12),)),
-    (dict(layers=12, scan=False), ((12, 1),)),
-    (dict(layers=22, period=3, prefix=1), ((1, 1), (3, 7))),  # ModernBERT
-    (dict(layers=8, period=3, prefix=1), ((1, 1), (3, 2), (1, 1))),
-    (dict(layers=5, period=2), ((2, 2), (1, 1))),
-    (dict(layers=2, period=3), ((2, 1),)),
-    (dict(layers=1), ((1, 1),)),
-])
+@pytest.mark.parametrize(
+    "arguments, runs",
+    [
+        (dict(layers=12), ((1, 12),)),
+        (dict(layers=12, scan=False), ((12, 1),)),
+        (dict(layers=22, period=3, prefix=1), ((1, 1), (3, 7))),  # ModernBERT
+        (dict(layers=8, period=3, prefix=1), ((1, 1), (3, 2), (1, 1))),
+        (dict(layers=5, period=2), ((2, 2), (1, 1))),
+        (dict(layers=2, period=3), ((2, 1),)),
+        (dict(layers=1), ((1, 1),)),
+    ],
+)
 def test_layout(arguments, runs):
     assert stack.layout(**arguments) == runs
     assert sum(period * repeats for period, repeats in runs) == arguments["layers"]
@@ -24,7 +27,10 @@ def test_layout(arguments, runs):
 
 def test_address():
     assert stack.address("encoder/layers/1:8:3/mlp/input/kernel") == [
-        ("encoder/layers/1/mlp/input/kernel", 0), ("encoder/layers/4/mlp/input/kernel", 1), ("encoder/layers/7/mlp/input/kernel", 2)]
+        ("encoder/layers/1/mlp/input/kernel", 0),
+        ("encoder/layers/4/mlp/input/kernel", 1),
+        ("encoder/layers/7/mlp/input/kernel", 2),
+    ]
     assert stack.address("encoder/layers/0/mlp/input/kernel") == [("encoder/layers/0/mlp/input/kernel", None)]
     assert stack.stacked("encoder/layers/0:2:1/kernel") and not stack.stacked("encoder/pooler/kernel")
 

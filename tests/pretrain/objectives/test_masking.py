@@ -18,13 +18,15 @@ def rows(lengths, width=64, seed=0):
     ids = np.zeros((len(lengths), width), np.int32)
     for row, length in zip(ids, lengths, strict=True):
         row[:length] = np.random.default_rng(seed).integers(5, SIZE, length)
-        row[:1], row[max(length - 1, 0):length] = min(length, 1) * 2, 3
+        row[:1], row[max(length - 1, 0) : length] = min(length, 1) * 2, 3
     return ids, np.arange(width)[None] < np.asarray(lengths)[:, None]
 
 
 @functools.partial(jax.jit, static_argnames=("rate", "corruption"))
 def compiled(ids, present, key, rate, corruption):
-    return masking.mask(jax.random.key(key), ids, present, rate=rate, mask_id=MASK, vocab_size=SIZE, special_ids=SPECIAL, corruption=corruption)
+    return masking.mask(
+        jax.random.key(key), ids, present, rate=rate, mask_id=MASK, vocab_size=SIZE, special_ids=SPECIAL, corruption=corruption
+    )
 
 
 def draw(ids, present, key=0, rate=0.15, corruption=masking.bert_corruption):
@@ -45,6 +47,12 @@ def test_exact_number_in_every_row(rate):
     assert masked.positions.shape == (len(LENGTHS), round(rate * 64))
     np.testing.assert_array_equal(masked.weights.sum(-1), wanted)
     assert set(np.unique(masked.weights)) == {0.0, 1.0}
+
+
+def test_rounding_is_that_of_places():
+    """0.15 * 190 is 28.5, which Python rounds to 28; in float32 it is a little more."""
+    ids, present = rows([190, 190], width=400)
+    assert draw(ids, present).weights.sum(-1).tolist() == [28, 28] == [masking.places(190, 0.15)] * 2
 
 
 def test_no_more_than_the_ordinary_tokens():

@@ -11,7 +11,9 @@ from rootstock.models.layers import parameters
 from rootstock.pretrain.objectives.mlm import MaskedLM
 
 VOCABULARY = types.SimpleNamespace(size=23, mask_id=4, special_ids=(0, 1, 2, 3, 4))
-CONFIG = bert.Config(vocab_size=23, width=8, layers=1, heads=2, mlp_width=8, max_length=12, dropout=0.0, attention_dropout=0.0, init_std=0.5)
+CONFIG = bert.Config(
+    vocab_size=23, width=8, layers=1, heads=2, mlp_width=8, max_length=12, dropout=0.0, attention_dropout=0.0, init_std=0.5
+)
 CTX = Context(step=jnp.zeros((), jnp.int32), key=jax.random.key(3))
 
 
@@ -26,8 +28,13 @@ def model():
 def batch():
     draws = np.random.default_rng(0)
     present = np.arange(12) < np.array([[12], [7], [0], [9]])
-    integers = dict(input_ids=draws.integers(5, 23, (4, 12)) * present, segment_ids=present, positions=np.arange(12) * present,
-                    token_type_ids=present * (np.arange(12) > 5), is_random_next=np.array([1, 0, 0, 1]))
+    integers = dict(
+        input_ids=draws.integers(5, 23, (4, 12)) * present,
+        segment_ids=present,
+        positions=np.arange(12) * present,
+        token_type_ids=present * (np.arange(12) > 5),
+        is_random_next=np.array([1, 0, 0, 1]),
+    )
     return {name: jnp.asarray(x, jnp.int32) for name, x in integers.items()} | {"weight": jnp.asarray([1.0, 1.0, 0.0, 1.0])}
 
 
@@ -55,12 +62,16 @@ def test_loss_and_accuracy_by_hand(model, batch):
     """Cross-entropy of all positions' logits, read at the masked ones; NSP over the rows with weight."""
     loss, weights, prepared = terms(MaskedLM(VOCABULARY, rate=0.4, nsp_scale=0.5), model, batch)
     net = parameters.merge(*model)
-    out = jax.jit(lambda x: net(x["input_ids"], token_type_ids=x["token_type_ids"], segment_ids=x["segment_ids"], positions=x["positions"]))(prepared)
+    out = jax.jit(
+        lambda x: net(x["input_ids"], token_type_ids=x["token_type_ids"], segment_ids=x["segment_ids"], positions=x["positions"])
+    )(prepared)
     logits = np.asarray(out.logits, np.float64)
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     total = right = count = 0
     for row, places in enumerate(np.asarray(prepared["masked_positions"])):
-        for place, label, weight in zip(places, np.asarray(prepared["masked_labels"][row]), np.asarray(prepared["masked_weights"][row]), strict=True):
+        for place, label, weight in zip(
+            places, np.asarray(prepared["masked_labels"][row]), np.asarray(prepared["masked_weights"][row]), strict=True
+        ):
             total, count = total - weight * log_p[row, place, label], count + weight
             right += weight * (logits[row, place].argmax() == label)
             assert weight == 0 or label == batch["input_ids"][row, place]
@@ -89,8 +100,12 @@ def test_tied_table_gets_both_gradients(model, batch):
 
     def loss(table_in, table_out):
         net = parameters.merge(graphdef, params | {name: table_in})
-        hidden = net.encoder(prepared["input_ids"], token_type_ids=prepared["token_type_ids"], segment_ids=prepared["segment_ids"],
-                             positions=prepared["positions"])
+        hidden = net.encoder(
+            prepared["input_ids"],
+            token_type_ids=prepared["token_type_ids"],
+            segment_ids=prepared["segment_ids"],
+            positions=prepared["positions"],
+        )
         at = jnp.take_along_axis(hidden, prepared["masked_positions"][:, :, None], axis=1)
         logits = parameters.merge(graphdef, params | {name: table_out}).masked_lm_logits(at)
         log_p = jax.nn.log_softmax(logits)

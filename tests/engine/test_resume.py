@@ -1,0 +1,167 @@
+"""What a second start may change, what it may not, and what a run takes over from another."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from rootstock.engine import checkpoints, launch, model_dir, resume
+from rootstock.engine.errors import UserError
+
+STEPS = "TRAIN_STEPS=24"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the finished run of 24 steps; `untouched()` tells whether anything but the lock has changed since."""
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("LEARNING_RATE=0.02", "LEARNING_RATE was 0.01, is now 0.02. Choose another MODEL_DIR, or start with the configuration in "),
+        ("BATCH_SIZE=16", "BATCH_SIZE was 8, is now 16. Choose"),
+        ("SEED=1", "SEED was 0, is now 1"),
+        ("--gin_bindings=bert.Config.layers = 3", "bert.Config.layers was 2, is now 3"),
+        ("--gin_bindings=train.Run.clip_norm = 1.0", "train.Run.clip_norm was None, is now 1.0"),
+        ("--gin_bindings=text.TextTask.characters = 200", None),
+        ("--gin_bindings=mlm.MaskedLM.rate = 0.2", "mlm.MaskedLM.rate was "),
+        ("TRAIN_STEPS=25", "changed since the last start: TRAIN_STEPS: 24 -> 25"),
+        ("--gin_bindings=train.Run.save_every = 3", "changed since the last start: train.Run.save_every: 4 -> 3"),
+        ("--gin_bindings=train.Run.log_every = 3", "changed since the last start: train.Run.log_every: 1 -> 3"),
+        ("--gin_bindings=hooks.Evaluate.every = 3", "changed since the last start: hooks.Evaluate.every: 4 -> 3"),
+        ("--gin_bindings=mesh.Shape.data = 8", "changed since the last start: mesh.Shape.data: -1 -> 8"),
+    ],
+)
+def test_what_may_change(tiny, run, capfd, flag, message):
+    before = content(run)
+    code = tiny.run(run, STEPS, flag)
+    said = capfd.readouterr().err
+    if message is None or message.startswith("changed"):
+        assert code == 0 and (message or "nothing to train") in said
+    else:
+        assert code == 2 and f"error: {run} belongs to another run: {message}" in said
+        assert content(run) == before
+
+
+def test_more_steps_of_a_schedule_by_steps(tiny, tmp_path, capfd):
+    """Where the rate falls to zero at TRAIN_STEPS the macro may still grow: the schedule is a function of it."""
+    rate = [
+        "--gin_bindings=optimizers.adamw.learning_rate = @schedules.linear()",
+        "--gin_bindings=schedules.linear.peak = 1e-2",
+        "--gin_bindings=schedules.linear.steps = %TRAIN_STEPS",
+    ]
+    assert tiny.run(tmp_path / "run", "TRAIN_STEPS=2", *rate) == 0
+    assert tiny.run(tmp_path / "run", "TRAIN_STEPS=4", *rate) == 0
+    assert "resuming" in capfd.readouterr().err
+    assert [step for step, _ in tiny.lines(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_model_dir_in_use(tiny, run, capfd):
+    before = content(run)
+    with model_dir.claimed(run):
+        assert tiny.run(run, STEPS) == 2
+    import os
+
+    assert f"error: MODEL_DIR {run} is in use by process {os.getpid()}; wait for it or choose another" in capfd.readouterr().err
+    assert content(run) == before
+    assert tiny.run(run, STEPS) == 0
+
+
+def test_checkpoints_of_somebody_else(tiny, tmp_path, capfd):
+    (tmp_path / "run" / "checkpoints" / "7").mkdir(parents=True)
+    assert tiny.run(tmp_path / "run") == 2
+    assert "holds checkpoints but no config.gin: it was not made by a run of rootstock" in capfd.readouterr().err
+    assert list((tmp_path / "run" / "checkpoints" / "7").iterdir()) == []
+
+
+def damage(run, step):
+    file = max((run / "checkpoints" / str(step) / "params").rglob("*"), key=lambda path: path.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def test_damaged_newest(tiny, trained, run, caplog):
+    """It is named, the one before it is used, and the run ends as it would have."""
+    damage(run, 24)
+    assert tiny.run(run, STEPS) == 0
+    assert f"checkpoint {run}/checkpoints/24 is damaged" in caplog.text
+    assert tiny.hash(run) == tiny.hash(trained)
+    assert tiny.lines(run) == tiny.lines(trained)
+    assert (run / "checkpoints" / "24.damaged").is_dir()
+
+
+def test_all_damaged(tiny, run, capfd):
+    for step in checkpoints.steps(run):
+        damage(run, step)
+    metrics = (run / "metrics.jsonl").read_bytes()
+    for _ in range(2):
+        assert tiny.run(run, STEPS) == 2
+        assert "error: none of the checkpoints in " in capfd.readouterr().err
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_kept(trained):
+    assert checkpoints.steps(trained) == [20, 24]
+
+
+def test_init_from(tiny, trained, tmp_path):
+    """Parameters come from the other run, moments and step do not; what `skip` names begins at random."""
+    source = f"--gin_bindings=train.Run.init_from = '{trained}'"
+    still = ["TRAIN_STEPS=1", "LEARNING_RATE=0.0", source]
+    assert tiny.run(tmp_path / "all", *still) == 0
+    assert tiny.hash(tmp_path / "all") == tiny.hash(trained)
+    assert tiny.run(tmp_path / "some", *still, "--gin_bindings=train.Run.skip = '^mlm/|pooler'") == 0
+    found, other = (checkpoints.to_host(checkpoints.read_params(folder)) for folder in (tmp_path / "some", trained))
+    different = {name for name in other if not np.array_equal(found[name], other[name])}
+    assert different and all("mlm/" in name or "pooler" in name for name in different)
+
+
+def test_scanned_and_unrolled_take_over_from_each_other(tiny, trained, tmp_path):
+    """Storage differs, canonical names and so the hash do not."""
+    still = ["TRAIN_STEPS=1", "LEARNING_RATE=0.0", f"--gin_bindings=train.Run.init_from = '{trained}'"]
+    assert tiny.run(tmp_path / "run", *still, "--gin_bindings=bert.Config.scan = False") == 0
+    assert checkpoints.shapes(tmp_path / "run").keys() != checkpoints.shapes(trained).keys()
+    assert tiny.hash(tmp_path / "run") == tiny.hash(trained)
+
+
+CONFIG = """# python -m rootstock.pretrain
+from rootstock.engine import train
+
+# Macros:
+SEED = 0
+train.Run.rules = \\
+    {'embed': ('fsdp',),
+     'mlp': ()}
+scope/train.Run.model = @bert.PreTraining
+train.Run.seed = %SEED
+"""
+
+
+def test_statements_of_a_configuration():
+    assert resume.bindings(CONFIG) == {
+        "SEED": "0",
+        "train.Run.rules": " {'embed': ('fsdp',), 'mlp': ()}",
+        "scope/train.Run.model": "@bert.PreTraining",
+        "train.Run.seed": "%SEED",
+    }
+
+
+def test_comments_and_the_order_of_statements_do_not_matter(tmp_path):
+    assert resume.check_same_run(tmp_path, "SEED = 1") == []
+    (tmp_path / "config.gin").write_text("# one\nA = 1\nSEED = 0\nTRAIN_STEPS = 4\n")
+    assert resume.check_same_run(tmp_path, "TRAIN_STEPS = 8\nSEED = 0\n# two\nA = 1\n") == ["TRAIN_STEPS: 4 -> 8"]
+    with pytest.raises(UserError, match=r"A was 1, is now \(unset\); B was \(unset\), is now 1"):
+        resume.check_same_run(tmp_path, "TRAIN_STEPS = 8\nSEED = 0\nB = 1\n")
+
+
+def test_header_names_the_command(trained):
+    head = (trained / "config.gin").read_text().splitlines()[:2]
+    assert head[0].startswith("# python -m rootstock.pretrain --gin_file=") and "TRAIN_STEPS=24" in head[0]
+    assert "jax " in head[1] and "Python " in head[1]
+    assert launch.RECIPES.is_dir()
