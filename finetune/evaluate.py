@@ -91,6 +91,10 @@ def _run(flags: argparse.Namespace) -> None:
             f"--mesh={flags.mesh} is not a mesh; write AXIS=N with commas between, with the axes {', '.join(mesh.AXES)}"
         ) from error
     tasks = [name for name in flags.tasks.split(",") if name]
+    if not tasks:
+        raise UserError(f"--tasks={flags.tasks} names no task; write for example --tasks=boolq,copa")
+    if flags.batch_size < 1:
+        raise UserError(f"--batch_size={flags.batch_size} must be at least 1")
     results = evaluate(flags.checkpoint, tasks, flags.data_dir, flags.length, flags.batch_size, shape)
     write_atomically(pathlib.Path(flags.checkpoint) / "evaluation.json", json.dumps(results, indent=2) + "\n")
     print(table(results))

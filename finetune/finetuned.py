@@ -62,6 +62,8 @@ class Finetuned(nnx.Module):
         """Logits of one task's head (of the only one by default) and the encoder's hidden states."""
         if task is None and len(self.heads) > 1:
             raise UserError(f"this model has heads for {', '.join(self.heads)}: say which")
+        if task is not None and task not in self.heads:
+            raise UserError(f"this model has no head for {task}; it has heads for {', '.join(self.heads)}")
         head = self.heads[task or next(iter(self.heads))]
         batch = {"input_ids": input_ids, **inputs}
         flat = {name: x.reshape(-1, x.shape[-1]) for name, x in batch.items() if name in heads.INPUTS}

@@ -33,6 +33,8 @@ def training(
     tasks: Sequence[str], data_dir: str, vocabulary: str, length: int, seed: int, shares: Mapping[str, int] | None = None
 ) -> Mixed:
     """The training rows of all tasks; a batch holds `shares` of each (by default as many of each)."""
+    if shares is not None and (without := [name for name in tasks if name not in shares]):
+        raise UserError(f"recipe.training.shares is {dict(shares)}; it has no share for {', '.join(without)}")
     streams = {name: Shuffled(find(name).read(data_dir, vocabulary, length, "train"), seed) for name in tasks}
     chosen = dict.fromkeys(tasks, 1) if shares is None else {name: shares[name] for name in tasks}
     return Mixed(streams, chosen)

@@ -151,7 +151,7 @@ def test_evaluate_of_what_is_no_finetuned_model(tiny, trained, tmp_path, capsys)
         (["BATCH_SIZE=12"], "a batch has 4 examples, which the 8 data shards of the mesh "),
         (["LENGTH=32"], "32 tokens are more than the 16 positions of this BERT"),
         (["ENCODER='/gone'"], "/gone is not a MODEL_DIR: it holds no config.json"),
-        (["--gin_bindings=recipe.training.shares = {'boolq': 1}"], "recipe.training.shares names boolq, the tasks are boolq, copa, wsc"),
+        (["--gin_bindings=recipe.training.shares = {'boolq': 1}"], "recipe.training.shares is {'boolq': 1}; it has no share for copa, wsc"),
         (["--gin_bindings=finetuned.encoder_of.girth = 2"], "girth"),
     ],
 )
@@ -254,7 +254,7 @@ def test_files_of_forward(trained, npz, tmp_path, capsys):
     assert forward.main([f"--checkpoint={trained}", flags[0], f"--output={tmp_path}/gone/out.npz"]) == 2
     assert f"--output={tmp_path}/gone/out.npz cannot be written" in capsys.readouterr().err
     assert forward.main([f"--checkpoint={trained}", *flags, "--task=boolq"]) == 2
-    assert "has no heads, so --task=boolq says nothing" in capsys.readouterr().err
+    assert "this checkpoint has no heads for tasks, so it has none for boolq" in capsys.readouterr().err
     assert forward.main([f"--checkpoint={trained}", *flags, "--step=3"]) == 2
     assert "has no checkpoint of step 3; it has [20, 24]" in capsys.readouterr().err
 
@@ -264,7 +264,7 @@ def test_tasks_of_forward(finetuned, npz, capsys, tmp_path):
     assert forward.main(flags) == 2
     assert "this model has heads for boolq, copa, wsc: say which" in capsys.readouterr().err
     assert forward.main([*flags, "--task=cb"]) == 2
-    assert "has no head for cb; it has heads for boolq, copa, wsc" in capsys.readouterr().err
+    assert "this model has no head for cb; it has heads for boolq, copa, wsc" in capsys.readouterr().err
     assert forward.main([*flags, "--task=boolq"]) == 0
     assert np.load(tmp_path / "out.npz")["logits"].shape == (2, 2)
 

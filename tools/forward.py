@@ -41,9 +41,12 @@ def _run(flags: argparse.Namespace) -> None:
     )
     target = pathlib.Path(flags.output)
     unfinished = target.with_name(target.name + ".tmp")
-    with unfinished.open("wb") as file:
-        np.savez(file, logits=output.logits, last_hidden_state=output.last_hidden_state)
-    os.replace(unfinished, target)
+    try:
+        with unfinished.open("wb") as file:
+            np.savez(file, logits=output.logits, last_hidden_state=output.last_hidden_state)
+        os.replace(unfinished, target)
+    except OSError as error:
+        raise UserError(f"--output={flags.output} cannot be written: {error.strerror}") from error
     print(f"{flags.output}: logits {output.logits.shape}, last_hidden_state {output.last_hidden_state.shape}")
 
 
@@ -51,7 +54,7 @@ def _read(path: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:
         raise UserError(f"--input={path} is not a readable npz file: {error}") from error
     unknown = sorted(arrays.keys() - set(NAMES))
     if "input_ids" not in arrays or unknown:

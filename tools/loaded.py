@@ -45,11 +45,13 @@ class Loaded:
 
         Raises UserError for ids outside the vocabulary, shapes that disagree, and rows longer than the model's positions.
         """
-        if len(inputs) and isinstance(inputs[0], str):
+        if np.size(inputs) and isinstance(inputs[0], str):
             inputs, attention_mask = self.encode(inputs)
         arrays = {"input_ids": inputs, "segment_ids": attention_mask, "token_type_ids": token_type_ids}
         arrays = {name: np.asarray(value) for name, value in arrays.items() if value is not None}
         self._check(arrays)
+        if task is not None and not hasattr(self.model, "heads"):
+            raise UserError(f"this checkpoint has no heads for tasks, so it has none for {task}")
         arrays = {name: jnp.asarray(value, jnp.int32) for name, value in arrays.items()}
         return jax.tree.map(lambda x: np.asarray(x, np.float32), self._forward(self.model, arrays, task))
 
@@ -79,8 +81,9 @@ class Loaded:
                 raise UserError(f"{name} has shape {value.shape}, input_ids {ids.shape}; they must agree")
         if ids.ndim < 2 or not ids.size:
             raise UserError(f"input_ids must have shape [B, L] with at least one token, got {ids.shape}")
-        if ids.min() < 0 or ids.max() >= config.vocab_size:
-            raise UserError(f"input_ids range from {ids.min()} to {ids.max()}, the model knows 0 to {config.vocab_size - 1}")
+        for name, known in (("input_ids", config.vocab_size), ("token_type_ids", config.token_types)):
+            if name in arrays and (arrays[name].min() < 0 or arrays[name].max() >= known):
+                raise UserError(f"{name} range from {arrays[name].min()} to {arrays[name].max()}, the model knows 0 to {known - 1}")
         if ids.shape[-1] > config.max_length:
             raise UserError(f"rows of {ids.shape[-1]} tokens are longer than the {config.max_length} positions of the model")
 
