@@ -5,6 +5,7 @@ A stream has no state. Row i of `Shuffled` lies in epoch i // n, at place i % n 
 at example i goes on at example i on any number of processes.
 """
 
+import abc
 import hashlib
 import struct
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ class Source(Protocol):
     def read_batch(self, indices: Int64[np.ndarray, "B"]) -> Batch: ...
 
 
-class _Stream:
+class _Stream(abc.ABC):
     def __init__(self, source: Source):
         if len(source) == 0:
             raise DataError(f"{_name(source)} holds no rows, so nothing can be read from it.")
@@ -62,8 +63,9 @@ class _Stream:
         part = _divide(size, shards)
         return self._rows(np.arange(start + shard * part, start + (shard + 1) * part))
 
+    @abc.abstractmethod
     def _rows(self, places: Int64[np.ndarray, "B"]) -> Batch:
-        raise NotImplementedError
+        """The rows at these places of the stream."""
 
 
 class Shuffled(_Stream):

@@ -24,13 +24,14 @@ def evaluate(
     from rootstock.engine.evaluate import Evaluation
     from rootstock.engine.load import load
     from rootstock.finetune import recipe
+    from rootstock.finetune.finetuned import Config
     from rootstock.finetune.tasks import find
 
     found = {name: find(name) for name in tasks}
     vocabulary = recipe.vocabulary_of(directory)
     blueprint, params = load(directory, shape)
     config = blueprint.model.config
-    heads = getattr(config, "heads", {})
+    heads = config.heads if isinstance(config, Config) else {}
     missing = [name for name in tasks if name not in heads]
     if missing:
         raise UserError(

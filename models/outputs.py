@@ -1,12 +1,13 @@
 """What every top-level model returns when it is called."""
 
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
 
 @struct.dataclass
 class Output:
-    """`logits` in float32 (their shape is the head's) and the encoder's `last_hidden_state` [B, L, width]."""
+    """`logits` in float32 (their shape is the head's) and the `last_hidden_state` [B, L, width]; numpy arrays outside of a step."""
 
-    logits: Float[Array, "..."]
-    last_hidden_state: Float[Array, "B L width"]
+    logits: Float[Array | np.ndarray, "..."]
+    last_hidden_state: Float[Array | np.ndarray, "B L width"]

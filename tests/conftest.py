@@ -83,7 +83,7 @@ SUPERGLUE = {"BoolQ": boolq, "COPA": copa, "WSC": wsc}
 
 @dataclasses.dataclass
 class Tiny:
-    """Runs of recipes/tiny_mlm.gin over a small corpus whose cache stands already, and of recipes/tiny_superglue.gin. `folder` holds `corpus`,
+    """Runs of tiny_mlm.gin over a small corpus whose cache stands already, and of tiny_superglue.gin. `folder` holds `corpus`,
     `cache`, `vocab.txt` and `superglue`.
     """
 
@@ -92,7 +92,11 @@ class Tiny:
     def flags(self, model_dir, *more):
         """The command line of a run. Of `more`, `NAME=value` is short for `--gin.NAME=value`."""
         places = {"DATA_DIR": self.folder / "corpus", "CACHE_DIR": self.folder / "cache", "VOCABULARY": self.folder / "vocab.txt"}
-        found = [f"--gin_file={RECIPES / 'tiny_mlm.gin'}", f"--gin.MODEL_DIR='{model_dir}'", *(f"--gin.{name}='{path}'" for name, path in places.items())]
+        found = [
+            f"--gin_file={RECIPES / 'tiny_mlm.gin'}",
+            f"--gin.MODEL_DIR='{model_dir}'",
+            *(f"--gin.{name}='{path}'" for name, path in places.items()),
+        ]
         return found + [flag if flag.startswith("--") else f"--gin.{flag}" for flag in more]
 
     def run(self, model_dir, *more):
@@ -120,10 +124,12 @@ class Tiny:
         said, _ = process.communicate()
         return process.returncode, said
 
-    def stop(self, process, model_dir, step, number=signal.SIGKILL, delay=0.0):
-        """Sends a signal when the run has written of `step`; the exit code and what it said."""
+    def stop(self, process, model_dir, step, number=signal.SIGKILL, delay=0.0, when=None):
+        """Sends a signal when the run has written of `step`, and then `when()` is true; the exit code and what it said."""
         while process.poll() is None and self.at(model_dir) < step:
-            time.sleep(0.002)
+            time.sleep(0.005)
+        while when and process.poll() is None and not when():
+            time.sleep(0.0005)
         time.sleep(delay)
         process.send_signal(number)
         said, _ = process.communicate()

@@ -52,8 +52,11 @@ def _run(flags: argparse.Namespace) -> None:
 
 def _read(path: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                raise ValueError("it holds one array without a name")
+            arrays = {name: found[name] for name in found.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:
         raise UserError(f"--input={path} is not a readable npz file: {error}") from error
     unknown = sorted(arrays.keys() - set(NAMES))

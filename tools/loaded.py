@@ -45,35 +45,28 @@ class Loaded:
 
         Raises UserError for ids outside the vocabulary, shapes that disagree, and rows longer than the model's positions.
         """
-        if np.size(inputs) and isinstance(inputs[0], str):
+        if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], str):
             inputs, attention_mask = self.encode(inputs)
-        arrays = {"input_ids": inputs, "segment_ids": attention_mask, "token_type_ids": token_type_ids}
+        arrays = {"input_ids": inputs, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         arrays = {name: np.asarray(value) for name, value in arrays.items() if value is not None}
         self._check(arrays)
         if task is not None and not hasattr(self.model, "heads"):
             raise UserError(f"this checkpoint has no heads for tasks, so it has none for {task}")
-        arrays = {name: jnp.asarray(value, jnp.int32) for name, value in arrays.items()}
+        names = {"attention_mask": "segment_ids"}  # a mask is one segment and padding
+        arrays = {names.get(name, name): jnp.asarray(value, jnp.int32) for name, value in arrays.items()}
         return jax.tree.map(lambda x: np.asarray(x, np.float32), self._forward(self.model, arrays, task))
 
     def encode(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B L"]]:
         """`input_ids` and `attention_mask` of texts, framed, padded to the longest and cut at the model's positions."""
         if self.tokenizer is None:
             raise UserError("this checkpoint carries no vocabulary, so it takes input_ids and no texts")
-        encoded = [ids[: self._shape.max_length - framing.SINGLE] for ids in self.tokenizer.encode_batch(list(texts))]
+        encoded = [ids[: self.model.encoder.config.max_length - framing.SINGLE] for ids in self.tokenizer.encode_batch(list(texts))]
         length = max(map(len, encoded)) + framing.SINGLE
         rows = [framing.frame(ids, None, self.tokenizer, length) for ids in encoded]
         return np.stack([row["input_ids"] for row in rows]), np.stack([row["segment_ids"] for row in rows])
 
-    @property
-    def _shape(self):
-        """The configuration that holds vocabulary size and positions: of the model, or of its encoder."""
-        return (
-            getattr(self.model.config, "encoder", self.model.config) if not hasattr(self.model.config, "vocab_size") else self.model.config
-        )
-
     def _check(self, arrays: dict[str, np.ndarray]) -> None:
-        ids, config = arrays["input_ids"], self._shape
-        config = getattr(config, "config", config)
+        ids, config = arrays["input_ids"], self.model.encoder.config
         for name, value in arrays.items():
             if value.dtype.kind not in "iub":
                 raise UserError(f"{name} must hold integers, got {value.dtype}")

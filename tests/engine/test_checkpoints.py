@@ -1,5 +1,6 @@
 """What is saved is what was there, what is damaged is named and passed over, and what is kept is what was asked for."""
 
+import datetime
 import shutil
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint import checkpoint_manager
 
 from rootstock.engine import checkpoints, checksums
 from rootstock.engine.errors import UserError
@@ -97,9 +99,6 @@ def test_kept_by_count(open_, tmp_path):
 
 def test_kept_by_time(open_, tmp_path, monkeypatch):
     """One for every `keep_hours` stays beside the newest; the clock is Orbax's own record of when a checkpoint was made."""
-    import datetime
-
-    from orbax.checkpoint import checkpoint_manager
 
     class Clock(datetime.datetime):
         hours = 0
@@ -228,7 +227,7 @@ def test_a_save_that_fails(open_, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checksums, "seal", full)
     saving.save(2, make(2, 64), position(2))
-    with pytest.raises(UserError, match="could not be written to .*No space left on device"):
+    with pytest.raises(UserError, match=r"could not be written to .*No space left on device"):
         saving.wait()
     monkeypatch.undo()
     saving.save(3, make(3, 64), position(3))

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from rootstock.engine import checkpoints
+from rootstock.engine import checkpoints, launch
 
 STEPS = "TRAIN_STEPS=24"
 
@@ -65,24 +65,19 @@ def test_killed_ten_times(tiny, tmp_path, chance, recipe):
     assert tiny.run(whole, *flags) == 0
     inside = 0
     for kill in range(10):
-        process = tiny.start(run, *flags)
-        begin = tiny.at(run)
-        while process.poll() is None and tiny.at(run) < begin + chance.randint(2, 6):
-            pass
-        if kill % 2:
-            while process.poll() is None and not list((run / "checkpoints").glob("*tmp*")):
-                pass
-        process.kill()
-        assert process.wait() == -signal.SIGKILL, process.stdout.read()
-        inside += bool(list((run / "checkpoints").glob("*tmp*")))
-    assert inside >= 3
+        begin = max(checkpoints.steps(run), default=0)
+        saving = lambda: list((run / "checkpoints").glob("*tmp*"))
+        code, said = tiny.stop(tiny.start(run, *flags), run, begin + chance.randint(2, 6), when=saving if kill % 2 else None)
+        assert code == -signal.SIGKILL, said
+        inside += bool(saving())
+    assert inside >= 3, inside
     assert checkpoints.newest(run) < 80
     code, said = tiny.finish(run, *flags)
     assert code == 0, said
     same(tiny, run, whole)
 
 
-# Dies when the third checkpoint is whole and has its name, but no checksums yet.
+# Dies when the checkpoint of step 12 is whole and has its name, but no checksums yet.
 BEFORE_THE_SEAL = """
 import os, sys
 from rootstock.engine import checksums, launch
@@ -90,16 +85,30 @@ seal = checksums.seal
 checksums.seal = lambda folder: os.kill(os.getpid(), 9) if folder.name == "12" else seal(folder)
 sys.exit(launch.main("rootstock.pretrain", ""))
 """
+# Dies in the last evaluation, when all that was saved before it is whole.
+IN_THE_EVALUATION = """
+import os, sys
+from rootstock.engine import hooks, launch
+call = hooks.Evaluate.call
+def dying(self, running):
+    if running.step == 24:
+        running.checkpoints.wait()
+        os.kill(os.getpid(), 9)
+    call(self, running)
+hooks.Evaluate.call = dying
+sys.exit(launch.main("rootstock.pretrain", ""))
+"""
 
 
-def test_killed_between_commit_and_seal(tiny, trained, tmp_path):
+@pytest.mark.parametrize("program, saved, sealed", [(BEFORE_THE_SEAL, [8, 12], [8]), (IN_THE_EVALUATION, [16, 20], [16, 20])])
+def test_killed_at_a_chosen_moment(tiny, trained, tmp_path, program, saved, sealed):
     run = tmp_path / "run"
-    code, said = tiny.finish(run, STEPS, program=("-c", BEFORE_THE_SEAL))
+    code, said = tiny.finish(run, STEPS, program=("-c", program))
     assert code == -signal.SIGKILL, said
-    assert checkpoints.steps(run) == [8, 12]
-    assert not (run / "checkpoints" / "12" / "checksums.json").exists()
+    assert checkpoints.steps(run) == saved
+    assert [step for step in saved if (run / "checkpoints" / str(step) / "checksums.json").exists()] == sealed
     code, said = tiny.finish(run, STEPS)
-    assert code == 0 and f"resuming {run} at step 12 of 24" in said, said
+    assert code == 0 and f"resuming {run} at step {saved[-1]} of 24" in said, said
     same(tiny, run, trained)
 
 
@@ -141,8 +150,6 @@ def test_more_steps(tiny, trained, tmp_path, capfd):
 
 def test_configuration_fed_back(tiny, trained, tmp_path):
     """config.gin is the whole recipe."""
-    from rootstock.engine import launch
-
     again = tmp_path / "again"
     assert launch.main("rootstock.pretrain", "", [f"--gin_file={trained}/config.gin", f"--gin.MODEL_DIR='{again}'"]) == 0
     same(tiny, again, trained)

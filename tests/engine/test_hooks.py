@@ -2,7 +2,9 @@
 
 import types
 
-from rootstock.engine import hooks, telemetry
+import jax.numpy as jnp
+
+from rootstock.engine import hooks, metrics, telemetry
 
 
 def test_evaluate_is_due():
@@ -17,8 +19,6 @@ def test_profile(tmp_path):
 
 
 def test_profile_writes_a_trace(tmp_path):
-    import jax.numpy as jnp
-
     said = []
     running = types.SimpleNamespace(step=2, model_dir=tmp_path, say=said.append, state=types.SimpleNamespace(step=jnp.zeros(())))
     hook = hooks.Profile(first=2, steps=3)
@@ -39,8 +39,6 @@ def test_evaluation_of_a_run(tiny, trained):
 
 
 def test_goodput_adds_up(tiny, trained):
-    from rootstock.engine import metrics
-
     seconds = {line["name"]: line["value"] for line in metrics.read(trained) if line["split"] == "goodput"}
     assert {"train", "init", "compile", "data", "save", "evaluate"} <= seconds.keys()
     assert all(value >= 0 for value in seconds.values())

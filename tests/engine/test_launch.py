@@ -64,11 +64,16 @@ def test_unknown_flag(tiny, tmp_path, capfd):
     "flag, message",
     [
         ("TRAIN_STEP=3", r"--gin.TRAIN_STEP: no recipe defines the macro TRAIN_STEP; did you mean TRAIN_STEPS?; defined are BATCH_SIZE, "),
-        ("LENGTH=sixteen", """the binding 'LENGTH = sixteen' is wrong: sixteen is no Python value. A text needs its own quotes inside the \
-shell's: --gin.LENGTH="'sixteen'\""""),
+        (
+            "LENGTH=sixteen",
+            """the binding 'LENGTH = sixteen' is wrong: sixteen is no Python value. A text needs its own quotes inside the \
+shell's: --gin.LENGTH="'sixteen'\"""",
+        ),
         ("SEED=(1", "the binding 'SEED = (1' is wrong: "),
-        ("--gin_bindings=bert.Config.vidth = 3", "the binding 'bert.Config.vidth = 3' is wrong: Configurable 'bert.Config' doesn't have a "
-         "parameter named 'vidth'"),
+        (
+            "--gin_bindings=bert.Config.vidth = 3",
+            "the binding 'bert.Config.vidth = 3' is wrong: Configurable 'bert.Config' doesn't have a parameter named 'vidth'",
+        ),
         ("TRAIN_STEPS=0", "TRAIN_STEPS is 0; it must be a whole number and at least 1"),
         ("TRAIN_STEPS='many'", "TRAIN_STEPS is 'many'; it must be"),
         ("TRAIN_STEPS=1e3", "TRAIN_STEPS is 1000.0; it must be"),
@@ -82,7 +87,10 @@ shell's: --gin.LENGTH="'sixteen'\""""),
         ("--gin_bindings=mesh.Shape.data = 16", "wants 16 devices, but 8 are present; change the bindings of rootstock.engine.mesh.Shape"),
         ("--gin_bindings=mesh.Shape.data = 3", "wants 3 devices, but 8 are present"),
         ("--gin_bindings=mesh.Shape.tensor = 0", "a mesh axis must be a positive number"),
-        ("--gin_bindings=train.Run.rules = {'embed': ('tensr',)}", "the partitioning rules name the mesh axes ['tensr'], but the mesh has "),
+        (
+            "--gin_bindings=train.Run.rules = {'embed': ('tensr',)}",
+            "the partitioning rules name the mesh axes ['tensr'], but the mesh has ",
+        ),
         ("--gin_bindings=train.Run.trainable = 'nothing'", "no parameter's name matches trainable='nothing'; one of them is 'encoder/"),
         ("--gin_bindings=bert.Config.vocab_size = 50", " entries, the model's vocab_size is 50; make it at least as large"),
         ("--gin_bindings=bert.Config.heads = 3", "3 heads do not divide the width 16"),
@@ -124,7 +132,9 @@ def test_model_dir_missing(refused, tiny):
 
 
 def test_no_recipe_of_a_run(refused, recipe):
-    assert "hardware/gpu.gin defines none: it is no recipe of a run by itself" in refused(flags=["--gin_file=hardware/gpu.gin", "--gin.SEED=1"])
+    assert "hardware/gpu.gin defines none: it is no recipe of a run by itself" in refused(
+        flags=["--gin_file=hardware/gpu.gin", "--gin.SEED=1"]
+    )
     said = refused(flags=recipe("include 'run.gin'\nMODEL_DIR = 'x'\nTRAIN_STEPS = 1\nBATCH_SIZE = 1"))
     assert "the recipe leaves something out: Run.__init__() missing" in said
 
@@ -158,9 +168,11 @@ def test_init_from(refused, trained, tmp_path):
     assert "the checkpoint has no parameter encoder/layers/2/" in said
 
 
-@pytest.mark.parametrize("decay, what, good", [("0.0", "loss became|grad_norm became", [1]), ("1e12", "a parameter is no finite number", [])])
+@pytest.mark.parametrize(
+    "decay, what, good", [("0.0", "loss became|grad_norm became", [1]), ("1e12", "a parameter is no finite number", [])]
+)
 def test_loss_that_is_no_number(tiny, tmp_path, capfd, decay, what, good):
-    """A step of 1e30 overflows in the next forward pass; multiplied by a huge decay it overflows by itself, while the loss is still good."""
+    """A step of 1e30 overflows in the next forward pass; multiplied by a huge decay it does so by itself, while the loss is still good."""
     run = tmp_path / "run"
     huge = ["LEARNING_RATE=1e30", f"--gin_bindings=optimizers.adamw.weight_decay = {decay}", "--gin_bindings=train.Run.save_every = 1"]
     assert tiny.run(run, *huge) == 2

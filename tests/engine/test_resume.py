@@ -1,5 +1,6 @@
 """What a second start may change, what it may not, and what a run takes over from another."""
 
+import os
 import shutil
 
 import numpy as np
@@ -67,8 +68,6 @@ def test_model_dir_in_use(tiny, run, capfd):
     before = content(run)
     with model_dir.claimed(run):
         assert tiny.run(run, STEPS) == 2
-    import os
-
     assert f"error: MODEL_DIR {run} is in use by process {os.getpid()}; wait for it or choose another" in capfd.readouterr().err
     assert content(run) == before
     assert tiny.run(run, STEPS) == 0
