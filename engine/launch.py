@@ -90,7 +90,7 @@ def parse(program: str, description: str, argv: Sequence[str]) -> argparse.Names
         (short if re.match(r"--gin\.[\w./@]+=", argument) else rest).append(argument)
     flags = parser.parse_args(rest)
     flags.gin_bindings += [argument.removeprefix("--gin.").replace("=", " = ", 1) for argument in short]
-    flags.command = " ".join([f"python -m {program}", *map(_shell_quoted, argv)])
+    flags.command = command_line(program, argv)
     return flags
 
 
@@ -238,6 +238,11 @@ def _quoting(name: str, value: str) -> str:
         if re.fullmatch(r"[\w./~:-]+", value):
             return f"{value} is no Python value. A text needs its own quotes inside the shell's: --gin.{name}=\"'{value}'\""
     return ""
+
+
+def command_line(program: str, argv: Sequence[str]) -> str:
+    """The command as one can paste it into a shell."""
+    return " ".join([f"python -m {program}", *map(_shell_quoted, argv)])
 
 
 def _shell_quoted(argument: str) -> str:

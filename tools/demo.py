@@ -7,13 +7,12 @@ Every stage is one of the ordinary commands and is printed before it runs; start
 
 import argparse
 import pathlib
-import shlex
 import subprocess
 import sys
 import time
 
 from rootstock.engine.errors import TRAINED
-from rootstock.engine.launch import guarded
+from rootstock.engine.launch import command_line, guarded
 
 PRETRAINED, RANDOM = "pretrained", "from random weights"
 
@@ -52,7 +51,7 @@ def _run(flags: argparse.Namespace, bindings: list[str]) -> int:
             ]
         )
     for number, stage in enumerate(stages, 1):
-        print(f"\n[{number}/{len(stages)}] python -m {shlex.join(stage)}", flush=True)
+        print(f"\n[{number}/{len(stages)}] {command_line(stage[0], stage[1:])}", flush=True)
         code = subprocess.run([sys.executable, "-m", *stage], check=False).returncode
         if code:
             return code
