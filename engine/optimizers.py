@@ -56,17 +56,19 @@ def adafactor(
     return _update(per_layer(tx), learning_rate)
 
 
-def muon(learning_rate: float | Schedule, weight_decay: float = 0.0) -> Update:
+def muon(learning_rate: float | Schedule, weight_decay: float = 0.0, consistent_rms: float | None = 0.2) -> Update:
     """Momentum orthogonalised by Newton-Schulz steps on the layers' matrices (Jordan et al. 2024).
 
-    Everything else takes optax's AdamW, with Nesterov momentum.
+    Everything else takes optax's AdamW, with Nesterov momentum. With `consistent_rms` a matrix's update has about that root mean
+    square, like Adam's, so one learning rate serves both (Liu et al. 2025, arXiv 2502.16982); None keeps Jordan's scale.
     """
 
     def matrices(params: Params) -> dict:
         numbers = optax.contrib.MuonDimensionNumbers()
         return {name: numbers if name.endswith("/kernel") and "/layers/" in f"/{name}" else None for name in params}
 
-    directions = optax.contrib.muon(-1.0, muon_weight_dimension_numbers=matrices)  # optax would decay the biases of the AdamW part
+    # The decay is added here: optax would decay the biases of the AdamW part.
+    directions = optax.contrib.muon(-1.0, muon_weight_dimension_numbers=matrices, consistent_rms=consistent_rms)
     tx = optax.chain(directions, optax.add_decayed_weights(weight_decay, decays), optax.scale_by_learning_rate(learning_rate))
     return _update(per_layer(tx), learning_rate)
 

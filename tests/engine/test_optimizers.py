@@ -169,7 +169,7 @@ def test_adafactor_by_hand():
 
 
 def test_muon_orthogonalises_kernels_of_layers():
-    """Their updates have singular values near one (Newton-Schulz: 0.7 to 1.2).
+    """Their updates have singular values near one (Newton-Schulz: 0.7 to 1.2), or by default 0.2 sqrt(width) times that.
 
     Anything else, the pooler's kernel too, takes the first step of Adam with Nesterov momentum: (b1 (1 - b1) / (1 - b1^2) + 1) g / |g|.
     """
@@ -177,9 +177,12 @@ def test_muon_orthogonalises_kernels_of_layers():
     kernel = jnp.asarray(left @ (np.linspace(0.2, 1, 8)[:, None] * right), jnp.float32)
     params = {"e/layers/0:3:1/kernel": jnp.zeros((3, 8, 8)), "pooler/kernel": jnp.zeros((8, 8)), "e/layers/0:3:1/bias": jnp.zeros((3, 8))}
     grads = {"e/layers/0:3:1/kernel": kernel, "pooler/kernel": kernel[0], "e/layers/0:3:1/bias": kernel[:, 0]}
-    after = descend(optimizers.muon(1.0), params, [grads])[-1]
-    values = np.linalg.svd(np.asarray(after["e/layers/0:3:1/kernel"]), compute_uv=False)
+    jordan = descend(optimizers.muon(1.0, consistent_rms=None), params, [grads])[-1]
+    values = np.linalg.svd(np.asarray(jordan["e/layers/0:3:1/kernel"]), compute_uv=False)
     assert values.min() > 0.65 and values.max() < 1.25
+    after = descend(optimizers.muon(1.0), params, [grads])[-1]
+    expected = jordan["e/layers/0:3:1/kernel"] * 0.2 * np.sqrt(8)
+    np.testing.assert_allclose(after["e/layers/0:3:1/kernel"], expected, rtol=1e-4, atol=1e-5)
     for name in ("pooler/kernel", "e/layers/0:3:1/bias"):
         np.testing.assert_allclose(after[name], -(0.09 / 0.19 + 1) * np.sign(grads[name]), rtol=1e-4)
 
