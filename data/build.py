@@ -1,7 +1,8 @@
 """Building a task's cache: one writer at a time, any number of worker processes, the same bytes for all numbers.
 
 `python -m rootstock.data.build` reads a pickled (task, directory, workers) from standard input: how `cached` has a cache built in a process
-of its own. A DataError leaves as exit code 2 with its message as the only standard output; progress is on standard error.
+of its own. A DataError leaves as exit code 2 with its message as the only standard output; progress is on standard error. Standard input
+stays open: its end is the end of who asked, and of the work.
 """
 
 import collections
@@ -11,7 +12,9 @@ import json
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -142,12 +145,25 @@ def _workers(number: int) -> Iterator[Map]:
             os.environ["TOKENIZERS_PARALLELISM"] = previous
 
 
+def _end_with_parent() -> None:
+    """Waits for the end of standard input, which the parent holds open while it lives, and lets the main thread clean up."""
+    os.read(sys.stdin.fileno(), 1)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+
+
 def main() -> int:
     task, directory, workers = pickle.load(sys.stdin.buffer)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         build(task, directory, workers)
     except DataError as error:
         print(error)
+        return 2
+    except (OSError, RuntimeError) as error:  # the second is array_record's
+        if "No space left" not in str(error) and "Disk quota" not in str(error):
+            raise
+        print(f"the cache '{directory}' could not be written: {str(error).splitlines()[0]}")
         return 2
     return 0
 

@@ -29,14 +29,19 @@ class Cached(cache.Source):
 def _build_elsewhere(task: Task, directory: str | Path, workers: int) -> None:
     # The child finds what this process finds, however its path was set up.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    child = subprocess.run(
+    # A group of its own: Ctrl-C in a terminal goes to this process only. When it ends, however, the open pipe tells the child.
+    child = subprocess.Popen(
         [sys.executable, "-m", "rootstock.data.build"],
-        input=pickle.dumps((task, directory, workers)),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
-        check=False,
+        process_group=0,
     )
+    with child:
+        pickle.dump((task, directory, workers), child.stdin)
+        child.stdin.flush()
+        said = child.stdout.read().decode().strip()
     if child.returncode == 2:
-        raise DataError(child.stdout.decode().strip())
+        raise DataError(said)
     if child.returncode:
         raise RuntimeError(f"the process that built the cache '{directory}' ended with code {child.returncode}; its messages are above.")

@@ -20,6 +20,7 @@ from rootstock.data.errors import DataError
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # in this order at the head of a vocabulary that we train
 SETTINGS = "vocabulary.json"
+HF_SETTINGS = "tokenizer_config.json"
 
 # What other vocabularies call them (RoBERTa, ALBERT, XLNet, T5), in order of preference.
 _NAMES = {
@@ -88,6 +89,10 @@ class Vocabulary(abc.ABC):
             shutil.copyfile(self.path, directory / name)
         (directory / SETTINGS).write_text(json.dumps({"file": name, "lowercase": self.lowercase}) + "\n")
 
+    @abc.abstractmethod
+    def export(self, directory: str | Path) -> None:
+        """Writes into `directory` what Hugging Face's tokenizers read."""
+
     def __reduce__(self):
         return load, (self.path, self.lowercase)
 
@@ -119,6 +124,17 @@ class _Tokenizers(Vocabulary):
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def export(self, directory: str | Path) -> None:
+        directory = Path(directory)
+        self._tokenizer.save(str(directory / "tokenizer.json"))
+        ids = {f"{kind}_token": getattr(self, f"{kind}_id") for kind in _NAMES}
+        # This class takes tokenizer.json as it is; BertTokenizer would build its own normaliser over it.
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | {name: self.piece_of(i) for name, i in ids.items() if i is not None}
+        if Path(self.path).suffix == ".txt":
+            shutil.copyfile(self.path, directory / "vocab.txt")
+            settings["do_lower_case"] = self.lowercase
+        (directory / HF_SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
 
 
 class _SentencePiece(Vocabulary):
@@ -154,12 +170,16 @@ class _SentencePiece(Vocabulary):
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         return self._processor.decode_pieces([self.piece_of(int(i)) for i in ids])
 
+    def export(self, directory: str | Path) -> None:
+        shutil.copyfile(self.path, Path(directory) / "spiece.model")
+
 
 def load(path: str | Path, lowercase: bool | None = None) -> Vocabulary:
     """Opens a vocabulary file, or a folder that `Vocabulary.save` or Hugging Face's `save_pretrained` wrote.
 
     `lowercase` matters for WordPiece alone. Left out, it is what the folder's settings say, else True unless the file itself
-    has the piece "A", as every cased vocabulary does.
+    has the piece "A", as every cased vocabulary does. In a folder of Hugging Face tokenizer.json goes before vocab.txt: it alone says
+    everything of how the text is read.
     """
     path = files.resolve(path)
     if path.is_dir():
@@ -182,21 +202,74 @@ def _load(name: str, lowercase: bool | None, modified: int, size: int) -> Vocabu
 
 
 def _in_folder(folder: Path) -> tuple[Path, bool | None]:
-    settings = folder / SETTINGS
-    if settings.is_file():
-        found = json.loads(settings.read_text())
-        return folder / found["file"], found["lowercase"]
-    config = folder / "tokenizer_config.json"
-    lowercase = json.loads(config.read_text()).get("do_lower_case") if config.is_file() else None
-    for pattern in ("vocab.txt", "tokenizer.json", "*.model"):
+    if (folder / SETTINGS).is_file():
+        found = _settings(folder / SETTINGS, {"lowercase": (True, False, None)})
+        if not isinstance(found.get("file"), str) or not (folder / found["file"]).is_file():
+            raise DataError(f"'{folder / SETTINGS}' names the file {found.get('file')!r}, which is not beside it.")
+        return folder / found["file"], found.get("lowercase")
+    for pattern in ("tokenizer.json", "vocab.txt", "*.model"):
         for path in sorted(folder.glob(pattern)):
-            return path, lowercase
+            return path, _hf_settings(folder)["do_lower_case"] if pattern == "vocab.txt" else None
     raise DataError(f"the folder '{folder}' holds no vocabulary: expected vocab.txt, tokenizer.json or *.model.")
+
+
+def _settings(path: Path, choices: dict[str, tuple]) -> dict[str, Any]:
+    """A JSON object, of which some fields must have one of a few values where they are there."""
+    try:
+        found = json.loads(files.open_text(path).read())
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"'{path}' is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"'{path}' holds no JSON object.")
+    for name, known in choices.items():
+        if name in found and not any(found[name] is value for value in known):
+            raise DataError(f"'{path}' has {name} {found[name]!r}; expected one of {', '.join(map(repr, known))}.")
+    return found
+
+
+def _hf_settings(folder: Path) -> dict[str, bool | None]:
+    """How Hugging Face reads the vocab.txt of a folder; its defaults where nothing is said, but for `do_lower_case`."""
+    said: dict[str, bool | None] = {"do_lower_case": None, "strip_accents": None, "tokenize_chinese_chars": True}
+    path = folder / HF_SETTINGS
+    found = _settings(path, dict.fromkeys(said, (True, False, None))) if path.is_file() else {}
+    return {name: found.get(name, value) for name, value in said.items()}
+
+
+def settle(folder: str | Path) -> None:
+    """Brings to one what a folder of Hugging Face says in several files. vocab.txt and tokenizer.json must agree; where there is no
+    tokenizer.json it is written, if tokenizer_config.json says more of the reading than vocab.txt and its case can.
+    """
+    from tokenizers import BertWordPieceTokenizer
+
+    folder = Path(folder)
+    listed, whole = folder / "vocab.txt", folder / "tokenizer.json"
+    if not listed.is_file():
+        return
+    if whole.is_file():
+        known = _load_json(whole)
+        for index, piece in enumerate(_pieces(listed)):
+            if known.id_of(piece) != index:
+                raise DataError(f"'{listed}' line {index + 1} has the piece '{piece}', whose id in '{whole.name}' is {known.id_of(piece)}.")
+        return
+    said = _hf_settings(folder)
+    lowercase, accents, chinese = said["do_lower_case"], said["strip_accents"], said["tokenize_chinese_chars"] is not False
+    if accents is not None or not chinese:
+        pieces = _pieces(listed)
+        lowercase = "A" not in pieces if lowercase is None else lowercase
+        tokenizer = BertWordPieceTokenizer(pieces, lowercase=lowercase, strip_accents=accents, handle_chinese_chars=chinese)
+        tokenizer.save(str(whole))
 
 
 def _load_wordpiece(path: Path, lowercase: bool | None) -> Vocabulary:
     from tokenizers import BertWordPieceTokenizer
 
+    vocabulary = _pieces(path)
+    lowercase = "A" not in vocabulary if lowercase is None else lowercase
+    return _Tokenizers(path, lowercase, BertWordPieceTokenizer(vocabulary, lowercase=lowercase)._tokenizer)
+
+
+def _pieces(path: Path) -> dict[str, int]:
+    """The pieces of a vocab.txt, in order, with their ids."""
     pieces = files.open_text(path).read().split("\n")
     if pieces[-1] == "":
         pieces.pop()
@@ -207,8 +280,7 @@ def _load_wordpiece(path: Path, lowercase: bool | None) -> Vocabulary:
     if len(vocabulary) != len(pieces):
         line = next(i for i, piece in enumerate(pieces) if vocabulary[piece] != i)
         raise DataError(f"'{path}' line {line + 1}: the piece '{pieces[line]}' stands again on line {vocabulary[pieces[line]] + 1}.")
-    lowercase = "A" not in vocabulary if lowercase is None else lowercase
-    return _Tokenizers(path, lowercase, BertWordPieceTokenizer(vocabulary, lowercase=lowercase)._tokenizer)
+    return vocabulary
 
 
 def _load_json(path: Path) -> Vocabulary:

@@ -10,10 +10,12 @@ cannot is named, set aside and the one before it is used.
 
 import contextlib
 import datetime
+import logging as std_logging
 import pathlib
+import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +25,7 @@ from absl import logging
 from jaxtyping import Array
 
 from rootstock.engine import checksums
-from rootstock.engine.errors import UserError
+from rootstock.engine.errors import Unwritten, UserError
 from rootstock.engine.state import TrainState
 from rootstock.models.layers import stack
 from rootstock.models.layers.parameters import Params
@@ -42,6 +44,7 @@ class Checkpoints:
         interval = None if keep_hours is None else datetime.timedelta(hours=keep_hours)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_time_interval=interval, create=True, enable_async_checkpointing=True)
         self.folder = folder(model_dir)
+        logging.get_absl_logger().addFilter(_told_by_us)
         self.manager = ocp.CheckpointManager(self.folder, options=options)
         self._saving: threading.Thread | None = None
         self._failed: Exception | None = None
@@ -86,9 +89,7 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"a checkpoint could not be written to {self.folder}: {str(error).splitlines()[0]}; {self.last_good()}"
-            ) from error
+            raise Unwritten(f"a checkpoint could not be written to {self.folder}: {_reason(error)}; {self.last_good()}") from error
 
     def last_good(self) -> str:
         """For messages: the newest complete checkpoint."""
@@ -140,8 +141,24 @@ class Checkpoints:
         self.manager.reload()
 
     def close(self) -> None:
-        self.wait()
-        self.manager.close()
+        """Waits for the save under way; raises what went wrong with it."""
+        try:
+            self.wait()
+        finally:
+            with self._explained():
+                self.manager.close()
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a message; of tensorstore's long ones, what the system said."""
+    first = str(error).splitlines()[0]
+    found = re.search(r"to write \d+ bytes to file \d+: ([^\[]+)", first)
+    return found[1].strip() if found else first
+
+
+def _told_by_us(record: std_logging.LogRecord) -> bool:
+    """Orbax logs with its traceback, once for each thread, what it then raises and we tell."""
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 def _training(state: TrainState) -> dict[str, Any]:
@@ -167,13 +184,21 @@ def shapes(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, 
         return {name: tuple(found.shape) for name, found in checkpointer.metadata(path).item_metadata.items()}
 
 
+def check(model_dir: str | pathlib.Path, step: int | None = None) -> None:
+    """Raises UserError for a damaged checkpoint. To be called before Orbax reads anything: over damaged files it raises whatever it
+    stumbles on, and its threads print tracebacks of their own.
+    """
+    path = folder(model_dir) / str(newest(model_dir) if step is None else step)
+    if (wrong := checksums.damage(path)) is not None:
+        raise UserError(f"the checkpoint {path} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
+
+
 def read_params(
     model_dir: str | pathlib.Path, shardings: Mapping[str, jax.sharding.Sharding] | None = None, step: int | None = None
 ) -> Params:
     """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, on the first device)."""
+    check(model_dir, step)
     with _opened(model_dir, step) as (checkpointer, path):
-        if (wrong := checksums.damage(path.parent)) is not None:
-            raise UserError(f"the checkpoint {path.parent} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
         alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         return checkpointer.restore(
             path,
@@ -206,21 +231,25 @@ def to_host(params: Params) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in params.items()}
 
 
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names for a message, cut to the first `most`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def restack(source: Params, names: dict[str, tuple[int, ...]]) -> dict[str, Array]:
     """`source`'s values under other storage names (stacked, unrolled or in other periods) with the same canonical names.
 
     `names` maps each wanted storage name to its shape. Raises UserError naming what is missing or of another shape.
     """
     whole = stack.unstack(to_host(source))
+    if missing := sorted(canonical for name in names for canonical, _ in stack.address(name) if canonical not in whole):
+        raise UserError(
+            f"the checkpoint has no parameter {listed(missing)}; it has for example {listed(sorted(whole), 3)}. "
+            "What may begin at random is named by train.Run.skip"
+        )
     result = {}
     for name, shape in names.items():
         parts = stack.address(name)
-        missing = [canonical for canonical, _ in parts if canonical not in whole]
-        if missing:
-            raise UserError(
-                f"the checkpoint has no parameter {missing[0]} (and {len(missing) - 1} more of {name}); "
-                f"it has for example {sorted(whole)[:3]}"
-            )
         value = whole[parts[0][0]] if parts[0][1] is None else np.stack([whole[canonical] for canonical, _ in parts])
         if value.shape != shape:
             raise UserError(

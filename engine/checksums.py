@@ -26,9 +26,9 @@ def damage(folder: pathlib.Path) -> str | None:
     if not sealed(folder):
         return None
     try:
-        sums = json.loads((folder / SEAL).read_text())
-    except ValueError:
-        return f"{SEAL} is not JSON"
+        sums = {name: (int(size), int(crc)) for name, (size, crc) in json.loads((folder / SEAL).read_text()).items()}
+    except (ValueError, TypeError, AttributeError):
+        return f"{SEAL} is no list of checksums"
     for name, (size, crc) in sums.items():
         file = folder / name
         if not file.is_file():

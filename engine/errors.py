@@ -10,6 +10,10 @@ class UserError(Exception):
     """What was wrong, the value seen, what was expected, and the file or flag. Commands print it and exit with code 2."""
 
 
+class Unwritten(UserError):
+    """A checkpoint could not be written: the disk is full, or the folder is gone."""
+
+
 class NonFinite(UserError):
     """The loss or a gradient became infinite or not a number."""
 

@@ -12,12 +12,15 @@ from rootstock.engine.sockets import Data, Probe
 
 @dataclasses.dataclass
 class Evaluate:
-    """Runs a probe over each named data set `every` steps and at the end; `probes` has one for each name, or is empty for the run's own
-    objective.
+    """Runs a probe over each named data set every `every` steps from step `first`, and at the end; `probes` has one for each name, or is
+    empty for the run's own objective.
+
+    Step 0 is the model before training: the baseline of random weights, or of random heads on a pretrained encoder.
     """
 
     data: Mapping[str, Data]
     every: int
+    first: int = 0
     batch_size: int = 64
     probes: Mapping[str, Probe] = dataclasses.field(default_factory=dict)
     split: str = "validation"
@@ -26,7 +29,7 @@ class Evaluate:
         self._evaluations: dict[str, Evaluation] = {}
 
     def due(self, step: int, last: bool) -> bool:
-        return last or step % self.every == 0
+        return last or (step >= self.first and step % self.every == 0)
 
     def call(self, running: Any) -> None:
         for name, data in self.data.items():

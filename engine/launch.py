@@ -7,7 +7,9 @@ Recipes use gin's dynamic registration: they import real Python paths, and no co
 
 import argparse
 import ast
+import atexit
 import difflib
+import errno
 import logging
 import os
 import pathlib
@@ -16,8 +18,11 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from rootstock.engine.errors import TRAINED, USER_MISTAKE, Stopped, UserError
+from rootstock.engine import bindings as bound
+from rootstock.engine import signals
+from rootstock.engine.errors import INTERRUPTED, TRAINED, USER_MISTAKE, Stopped, Unwritten, UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 RECIPES = PACKAGE / "gin_configs"
 
@@ -29,17 +34,24 @@ def main(program: str, description: str, argv: Sequence[str] | None = None) -> i
 
 
 def guarded(function: Callable[[], int | None]) -> int:
-    """Runs a command; a user's mistake becomes a paragraph on standard error and exit code 2."""
+    """Runs a command; a user's mistake becomes a paragraph on standard error and exit code 2, a signal its own exit code."""
     try:
-        return function() or TRAINED
+        with signals.ending_at_once():
+            return function() or TRAINED
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stopped.code
+    except Unwritten as error:
+        return _full(str(error))
     except UserError as error:
         return _mistake(error)
     except KeyboardInterrupt:
-        print("interrupted before anything could be saved", file=sys.stderr)
-        return 130
+        print("interrupted; the checkpoints that were complete before stay", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return _full(str(error))
     except (ValueError, TypeError) as error:
         told = _told_by_us(error)
         if told is None:
@@ -127,6 +139,7 @@ def bind(files: Sequence[str], bindings: Sequence[str] = (), search_paths: Seque
             told = re.sub(r"\s*In bindings string line .*", "", _first_line(error))
             raise UserError(f"the binding {binding!r} is wrong: {_quoting(name.strip(), value.strip()) or told}") from error
     _check_macros()
+    bound.check()
 
 
 def macros() -> dict[str, str]:
@@ -160,16 +173,26 @@ def fetch(name: str = "rootstock.engine.train.Run"):
     module, _, leaf = name.rpartition(".")
     try:
         return gin.get_configurable(f"{module.rpartition('.')[2]}.{leaf}")()
-    except TypeError as error:
-        if "No values supplied by Gin" in str(error):
-            raise UserError(f"the recipe leaves something out: {str(error).splitlines()[0]}") from error
-        raise
-    except ValueError as error:
-        if "Could not find" in str(error) or "No configurable" in str(error):
+    except (TypeError, ValueError) as error:
+        said = str(error)
+        if "No values supplied by Gin" in said:
+            raise UserError(f"the recipe leaves something out: {said.splitlines()[0]}") from error
+        if "Could not find" in said or "No configurable" in said:
             raise UserError(
                 f"the recipe binds nothing of {name}: it describes no run. Include a recipe of gin_configs/pretrain or gin_configs/finetune"
             ) from error
+        if (call := re.search(r"In call to configurable '(\w+)'", said)) and _told_by_us(error) is None:
+            raise UserError(f"the recipe's values do not fit {call[1]}{_bound_to(call[1])}: {said.splitlines()[0]}") from error
         raise
+
+
+def _bound_to(name: str) -> str:
+    """What the recipe binds of a configurable, by its last name."""
+    import gin
+
+    found = [parameters for (_, selector), parameters in gin.config._CONFIG.items() if selector.split(".")[-1] == name]
+    told = ", ".join(f"{parameter} = {value!r}" for parameters in found for parameter, value in parameters.items())
+    return f" ({told})" if told else ""
 
 
 def _run(program: str, flags: argparse.Namespace) -> int:
@@ -266,6 +289,12 @@ def _told_by_us(error: BaseException) -> str | None:
     inside = trace is not None and pathlib.Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(PACKAGE)
     by_gin = trace is not None and "gin" in pathlib.Path(trace.tb_frame.f_code.co_filename).parts
     return str(error) if inside or by_gin else None
+
+
+def _full(message: str) -> int:
+    """The libraries that were writing would each complain once more, with tracebacks, when the interpreter ends: it ends without them."""
+    atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush(), os._exit(USER_MISTAKE)))
+    return _mistake(f"{message}. Make room, then the same command goes on from the newest complete checkpoint")
 
 
 def _mistake(message: object) -> int:

@@ -56,8 +56,11 @@ def _nothing_in(path: pathlib.Path) -> bool:
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.rename(path)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.rename(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_config(model_dir: pathlib.Path, model: Any, vocabulary: Mapping[str, str] | None) -> None:
@@ -77,7 +80,8 @@ def read_config(model_dir: str | pathlib.Path) -> FrozenConfigDict:
             raise UserError(f"{path} has format {config['format']}, this version of rootstock reads {FORMAT}")
         return FrozenConfigDict({key: config[key] for key in ("format", "family", "model", "vocabulary")})
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a config.json of rootstock: {type(error).__name__} {error}") from error
+        hint = "; a Hugging Face model is converted by rootstock.tools.convert_hf" if b'"model_type"' in path.read_bytes() else ""
+        raise UserError(f"{path} is not a config.json of rootstock: {type(error).__name__} {error}{hint}") from error
 
 
 def parameter_table(blueprint: Blueprint) -> str:

@@ -143,7 +143,8 @@ def _frame(axes, panel: Panel, drawn: list[np.ndarray]) -> None:
     axes.set_ylim(low if panel.from_zero and low == 0 else low - room, high + room)
     first = min(line.curve.steps[0] for line in panel.lines)
     last = max(line.curve.steps[-1] for line in panel.lines)
-    axes.set_xlim(min(0, first), last + (0.015 * last or 1))
+    room = 0.015 * last or 1
+    axes.set_xlim(min(0, first) - room * (first <= 0), last + room)  # no point lies on the edge
     axes.xaxis.set_major_locator(MaxNLocator(8 if panel.wide else 4, integer=True, steps=ROUND))
     axes.yaxis.set_major_locator(MaxNLocator(6 if panel.wide else 4, steps=ROUND))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: _steps(step)))

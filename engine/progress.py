@@ -42,7 +42,7 @@ class Meter:
             "tokens_per_second": tokens / seconds,
             "mfu": flops / seconds / self.peak,
             "waiting": waited / seconds,
-            "memory_gb": telemetry.memory_gb(),
+            **telemetry.memory(),
         }
 
 

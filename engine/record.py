@@ -14,6 +14,7 @@ from rootstock.engine import metrics
 from rootstock.engine.errors import UserError
 
 ENTROPY = "unigram_entropy"
+HOLDS = ("config.gin", "metrics.jsonl")  # any one of them makes a folder a run's
 
 
 @dataclasses.dataclass
@@ -26,6 +27,11 @@ class Curve:
     @property
     def last(self) -> float:
         return float(self.values[-1])
+
+    @property
+    def untrained(self) -> float | None:
+        """The value at step 0, before training, where it was measured and something after it."""
+        return float(self.values[0]) if len(self.steps) > 1 and self.steps[0] == 0 else None
 
 
 @dataclasses.dataclass
@@ -51,9 +57,9 @@ class Record:
         return {(_task(split, task), name): curve for (split, task, name), curve in self.curves.items() if split != "train"}
 
     def baseline(self, task: str, metric: str) -> tuple[str, float] | None:
-        """What a model has to beat, with its name: for a loss the unigram entropy of the text, where it was measured."""
+        """What a model has to beat, with its name: for a score that of the most frequent label, for a loss the unigram entropy."""
         if (task, metric) in self.baselines:
-            return "baseline", self.baselines[task, metric]
+            return "majority", self.baselines[task, metric]
         if metric == "loss" and (task, ENTROPY) in self.baselines:
             return "unigram entropy", self.baselines[task, ENTROPY]
         return None
@@ -74,6 +80,8 @@ def read(model_dir: str | pathlib.Path, name: str | None = None) -> Record:
     folder = pathlib.Path(model_dir)
     if not folder.is_dir():
         raise UserError(f"{model_dir} is not a MODEL_DIR: there is no such folder")
+    if not any((folder / name).is_file() for name in HOLDS):
+        raise UserError(f"{model_dir} is not a MODEL_DIR: it holds neither {' nor '.join(HOLDS)}")
     points: dict[tuple[str, str, str], list[tuple[int, float]]] = collections.defaultdict(list)
     times = []
     for step, split, task, metric, value, time in _lines(folder):

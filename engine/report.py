@@ -22,11 +22,14 @@ TRAINING = {
     "grad_norm": dict(title="Gradient norm", from_zero=True),
     "tokens_per_second": dict(title="Tokens per second", from_zero=True),
     "mfu": dict(title="Model FLOP utilisation", scale=100, unit="%", from_zero=True),
-    "memory_gb": dict(title="Peak memory, GB", from_zero=True),
+    "memory_gb": dict(title="Peak device memory, GB", from_zero=True),
+    "process_memory_gb": dict(title="Peak resident memory, GB", from_zero=True),
     "waiting": dict(title="Time waiting for data", scale=100, unit="%", from_zero=True),
     "step_seconds": dict(title="Seconds a step", from_zero=True),
 }
-EXACT = {"learning_rate", "memory_gb"}  # nothing to smooth
+MEMORY = {"memory_gb": "device, peak", "process_memory_gb": "process, peak resident"}
+EXACT = {"learning_rate", *MEMORY}  # nothing to smooth
+UNTRAINED = " Untrained: the same model before its first step, all weights random, or its heads where it goes on from a pretrained encoder."
 CATEGORIES = {"train": "#2463a8", "compile": "#7b6bb0", "init": "#98a2b0", "data": "#d2691e", "evaluate": "#2f8f6b", "save": "#b59a2d"}
 
 
@@ -41,7 +44,8 @@ def compare_runs(
 ) -> pathlib.Path:
     """Writes `out`: the MODEL_DIRs of `named` side by side, their curves in the same pictures and a column for each in the tables."""
     runs = [record.read(folder, name) for name, folder in named.items()]
-    return _write(pathlib.Path(out), title or " and ".join(named), runs, sections)
+    *names, last = named
+    return _write(pathlib.Path(out), title or f"{', '.join(names)} and {last}", runs, sections)
 
 
 def excerpt(model_dir: str | pathlib.Path) -> str:
@@ -122,12 +126,14 @@ def figures(run: Record) -> dict[str, Cell]:
         task, curve = validation
         found["Validation loss"] = Cell(_nat(curve.last), task)
         if (entropy := run.baselines.get((task, record.ENTROPY))) is not None:
-            found["Unigram entropy of the text"] = Cell(_nat(entropy), "nat")
-            found["Loss less entropy"] = Cell(_signed(curve.last - entropy), "nat")
+            found["Loss less unigram entropy"] = Cell(_signed(curve.last - entropy), f"of {_nat(entropy)} nat")
     if (speed := _typical(run, "tokens_per_second")) is not None:
         found["Tokens per second"] = Cell(number(speed), "median")
     if (share := _typical(run, "mfu")) is not None:
         found["MFU"] = Cell(f"{share:.1%}", "median")
+    for name, kind in MEMORY.items():
+        if (used := run.train(name)) is not None:
+            found["Memory"] = Cell(f"{number(used.values.max())} GB", kind)
     if run.seconds:
         training = run.goodput.get("train", 0.0) / run.seconds
         found["Time"] = Cell(duration(run.seconds), f"{training:.0%} of it training" if training else "")
@@ -164,34 +170,46 @@ def evaluation_table(runs: Sequence[Record]) -> str:
     if not keys:
         return ""
     rows = {key: _scores(runs, key) for key in keys}
-    baselines = {metric for (_, metric), (baseline, _) in rows.items() if baseline.text}
-    if len(runs) > 1:
-        marked = page.paragraph("Marked: the best of a row.", "soft")
-        header = ["Task", "Metric", *(["Baseline"] if baselines else []), *(run.name for run in runs)]
-        body = [[task, metric, *([baseline] if baselines else []), *scores] for (task, metric), (baseline, scores) in rows.items()]
-        return page.table(header, body, names=2) + marked
-    tasks, metrics = dict.fromkeys(task for task, _ in keys), dict.fromkeys(metric for _, metric in keys)
-    steps = {task: max(curve.steps[-1] for (t, _), curve in runs[0].evaluated().items() if t == task) for task in tasks}
+    untrained = any(curve.untrained is not None for run in runs for curve in run.evaluated().values())
+    table = _metrics_down(runs, rows) if len(runs) > 1 else _metrics_across(runs[0], rows)
+    return table + page.paragraph("Marked: the best of a row and metric." + UNTRAINED * untrained, "soft")
+
+
+def _metrics_down(runs: Sequence[Record], rows: Mapping[tuple[str, str], Sequence[Cell]]) -> str:
+    """A column for each run; what a run scored untrained stands under its last value."""
+    shown = [0] if any(cells[0].text for cells in rows.values()) else []
+    header = ["Task", "Metric", *("Baseline" for _ in shown), *(run.name for run in runs)]
+    return page.table(header, [[*key, *(cells[i] for i in shown), *cells[2:]] for key, cells in rows.items()], names=2)
+
+
+def _metrics_across(run: Record, rows: Mapping[tuple[str, str], Sequence[Cell]]) -> str:
+    """For each metric what was measured of baseline, untrained model and run, in columns side by side."""
+    tasks, metrics = dict.fromkeys(task for task, _ in rows), dict.fromkeys(metric for _, metric in rows)
+    steps = {task: max(curve.steps[-1] for (t, _), curve in run.evaluated().items() if t == task) for task in tasks}
     header, body = ["Task"], [[Cell(task, f"step {steps[task]:,}")] for task in tasks]
     for metric in metrics:
-        header += ["baseline", metric] if metric in baselines else [metric]
-        for row, task in zip(body, tasks, strict=True):
-            baseline, (score,) = rows.get((task, metric), (Cell(""), [Cell("")]))
-            row += [baseline, score] if metric in baselines else [score]
-    return page.table(header, body) + page.paragraph("Marked: the better of run and baseline." if baselines else "", "soft")
+        found = [rows.get((task, metric), [Cell("")] * 3) for task in tasks]
+        shown = [i for i in range(3) if any(cells[i].text for cells in found)]
+        header += [("baseline", "untrained", metric)[i] for i in shown]
+        for row, cells in zip(body, found, strict=True):
+            row += [cells[i] for i in shown]
+    return page.table(header, body)
 
 
-def _scores(runs: Sequence[Record], key: tuple[str, str]) -> tuple[Cell, list[Cell]]:
-    """The baseline and the last value of every run, the best of them marked."""
+def _scores(runs: Sequence[Record], key: tuple[str, str]) -> list[Cell]:
+    """The baseline, the untrained model where there is one run, and the last value of every run; the best of them marked."""
     known = next((found for run in runs if (found := run.baseline(*key))), None)
     curves = [run.evaluated().get(key) for run in runs]
-    values = [math.nan if known is None else known[1], *(math.nan if curve is None else curve.last for curve in curves)]
-    finite = [value for value in values if math.isfinite(value)]
+    untrained = [None if curve is None else curve.untrained for curve in curves]
+    values = [known and known[1], untrained[0] if len(runs) == 1 else None, *(curve and curve.last for curve in curves)]
+    finite = [value for value in values if value is not None and math.isfinite(value)]
     best = (min if lower_is_better(key[1]) else max)(finite) if len(finite) > 1 else None
-    cells = [Cell("" if curve is None else fixed(value), best=value == best) for curve, value in zip([known, *curves], values, strict=True)]
-    if known and known[0] != "baseline":
-        cells[0].note = known[0]
-    return cells[0], cells[1:]
+    cells = [Cell("" if value is None else fixed(value), best=value is not None and value == best) for value in values]
+    cells[0].note = known[0] if known else ""
+    if len(runs) > 1:
+        for cell, first in zip(cells[2:], untrained, strict=True):
+            cell.note = "" if first is None else f"untrained {fixed(first)}"
+    return cells
 
 
 def lower_is_better(metric: str) -> bool:

@@ -10,6 +10,7 @@ import jax
 
 from rootstock.engine import checkpoints
 from rootstock.engine.errors import UserError
+from rootstock.engine.model_dir import read_config
 from rootstock.engine.state import Blueprint
 from rootstock.models.layers import stack
 from rootstock.models.layers.parameters import Params
@@ -78,3 +79,13 @@ def take_over(blueprint: Blueprint, params: Params, source: str, skip: str) -> P
     wanted = {name: spec.shape for name, spec in blueprint.specs.items() if not any(re.search(skip, c) for c, _ in stack.address(name))}
     found = checkpoints.restack(checkpoints.read_params(source), wanted)
     return {name: jax.device_put(found[name], blueprint.shardings[name]) if name in found else value for name, value in params.items()}
+
+
+def check_vocabulary(source: str, checksum: str | None) -> None:
+    """Refuses data whose ids mean other words than those that `source` was trained on."""
+    known = read_config(source).vocabulary.get("checksum")
+    if checksum is not None and known is not None and checksum != known:
+        raise UserError(
+            f"the data was made with another vocabulary (SHA-256 {checksum[:12]}...) than the checkpoint {source} ({known[:12]}...), "
+            f"so its word embeddings would stand for other words; use {source}/vocabulary"
+        )

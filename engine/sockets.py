@@ -123,7 +123,7 @@ class Data(Protocol):
 
 @runtime_checkable
 class Hook(Protocol):
-    """Host-side work between steps. Each is asked after every step, and once more with `last=True` at the end."""
+    """Host-side work between steps. Each is asked at step 0, before a run begins, and after every step; after the last with `last=True`."""
 
     def due(self, step: int, last: bool) -> bool: ...
 

@@ -145,6 +145,7 @@ class Running:
         params = self.blueprint.init_params(key)
         if self.run.init_from:
             params = resume.take_over(self.blueprint, params, self.run.init_from, self.run.skip)
+            resume.check_vocabulary(self.run.init_from, self.run.data.vocabulary_checksum)
         return state.init(self.blueprint, params, self.optimizers, self.carried)
 
     def compile(self, size: int) -> Callable:
@@ -203,15 +204,17 @@ def train(run: Run, config: Callable[[], str] = str, command: str = "") -> Runni
 
 
 def _close(running: Running) -> None:
-    """Waits for the last save and writes the report; a report that cannot be written must not hide why the run ended."""
-    running.checkpoints.close()
-    running.writer.write(running.step, "goodput", running.goodput.breakdown())
-    running.writer.close()
-    if jax.process_index() == 0:
+    """Waits for the last save and writes the report; what cannot be written here must not hide why the run ended."""
+    try:
+        running.checkpoints.close()
+    finally:
         try:
-            report.write(running.model_dir)
+            running.writer.write(running.step, "goodput", running.goodput.breakdown())
+            running.writer.close()
+            if jax.process_index() == 0:
+                report.write(running.model_dir)
         except OSError as error:
-            logging.error("report.html could not be written: %s", error)
+            logging.error("metrics.jsonl and report.html of %s are not complete: %s", running.model_dir, error)
 
 
 def _open(running: Running, config: str, command: str) -> None:
@@ -250,6 +253,10 @@ def _loop(running: Running, stop: signals.Signals) -> None:
         return
     with goodput.measure("compile"):
         compiled = {size: running.compile(size) for size in running.batches}
+    for hook in run.hooks if begin == 0 else ():
+        if hook.due(0, False):
+            hook.call(running)
+    stop.listen()
     meter = progress.Meter(running)
     window: list[Any] = []
     saved_at = started = time.perf_counter()

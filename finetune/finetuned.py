@@ -1,4 +1,4 @@
-"""A pretrained encoder with one head a task: one model, trained on one task or on several at once."""
+"""A pretrained encoder with one head a task: one model, trained on one task or on several at once; without heads, the encoder alone."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def encoder_of(directory: str, **changes) -> Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a fine-tuned model is made of; `heads` by task name."""
+    """What a fine-tuned model is made of; `heads` by task name, none for an encoder alone."""
 
     encoder: Encoder
     heads: Mapping[str, heads.Head]
@@ -53,18 +53,31 @@ class Finetuned(nnx.Module):
 
     def __init__(self, config: Config, key: Key[Array, ""]):
         key_encoder, *keys = jax.random.split(key, 1 + len(config.heads))
+        _check_pooler(config)
         self.config = config
         self.encoder = config.encoder.kind(config.encoder.config, key_encoder)
         width = config.encoder.config.width
         self.heads = nnx.Dict({name: heads.build(head, width, k) for (name, head), k in zip(config.heads.items(), keys, strict=True)})
 
     def __call__(self, input_ids: Array, *, task: str | None = None, **inputs) -> Output:
-        """Logits of one task's head (of the only one by default) and the encoder's hidden states."""
+        """Logits of one task's head (of the only one by default; None if there is none) and the encoder's hidden states."""
         if task is None and len(self.heads) > 1:
             raise UserError(f"this model has heads for {', '.join(self.heads)}: say which")
         if task is not None and task not in self.heads:
-            raise UserError(f"this model has no head for {task}; it has heads for {', '.join(self.heads)}")
-        head = self.heads[task or next(iter(self.heads))]
+            raise UserError(
+                f"this model has no head for {task}; it has heads for {', '.join(self.heads) or 'no task: it is an encoder alone'}"
+            )
         batch = {"input_ids": input_ids, **inputs}
         flat = {name: x.reshape(-1, x.shape[-1]) for name, x in batch.items() if name in heads.INPUTS}
-        return Output(logits=head(self.encoder, batch), last_hidden_state=heads.encode(self.encoder, flat, None))
+        logits = self.heads[task or next(iter(self.heads))](self.encoder, batch) if self.heads else None
+        return Output(logits=logits, last_hidden_state=heads.encode(self.encoder, flat, None))
+
+
+def _check_pooler(config: Config) -> None:
+    asking = [name for name, head in config.heads.items() if head.kind.needs_pooler]
+    if asking and not getattr(config.encoder.config, "pooler", True):
+        raise UserError(
+            f"the {config.heads[asking[0]].kind.__name__} head for {asking[0]} reads the pooler, and this encoder has none: it was trained "
+            "without sentence-level heads. To begin with a random pooler, set finetuned.encoder_of.pooler = True and "
+            "train.Run.skip = '^heads/|^encoder/pooler/'"
+        )

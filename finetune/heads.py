@@ -21,11 +21,14 @@ INPUTS = ("input_ids", "token_type_ids", "segment_ids", "positions")
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The class of a head, how many numbers it gives (classes; 1 for a regression), and its dropout."""
+    """The class of a head, how many numbers it gives (classes; 1 for a regression), its dropout, and the names of the classes in order
+    where they are known.
+    """
 
     kind: type
     outputs: int
     dropout: float = 0.1
+    labels: tuple[str, ...] = ()
 
 
 def encode(encoder: nnx.Module, batch: Batch, key: Key[Array, ""] | None) -> Float[Array, "B L width"]:
@@ -37,6 +40,7 @@ class _Projection(nnx.Module):
     """A dense layer of `outputs` over some width, in float32."""
 
     inputs = 1  # how many vectors of the encoder's width are read at once
+    needs_pooler = True
     label_dtype = jnp.int32
 
     def __init__(self, head: Head, width: int, key: Key[Array, ""]):
@@ -117,6 +121,8 @@ class SpanClassification(_Projection):
 class TokenClassification(_Projection):
     """A class for every token: logits [B, L, classes]; `label` [B, L] is -1 (or -100) where there is none."""
 
+    needs_pooler = False
+
     def __call__(self, encoder: nnx.Module, batch: Batch, key: Key[Array, ""] | None = None) -> Float[Array, "B L classes"]:
         key_encoder, key_head = split(key, 2)
         return self.project(encode(encoder, batch, key_encoder), key_head)
@@ -131,6 +137,8 @@ class SpanExtraction(_Projection):
     mean of both.
     """
 
+    needs_pooler = False
+
     @staticmethod
     def outputs_of(head: Head) -> int:
         return 2
@@ -138,7 +146,7 @@ class SpanExtraction(_Projection):
     def __call__(self, encoder: nnx.Module, batch: Batch, key: Key[Array, ""] | None = None) -> Float[Array, "B L 2"]:
         key_encoder, key_head = split(key, 2)
         logits = self.project(encode(encoder, batch, key_encoder), key_head)
-        return jnp.where((batch["segment_ids"] > 0)[..., None], logits, -1e9)
+        return jnp.where((batch["segment_ids"] > 0)[..., None], logits, -1e9) if "segment_ids" in batch else logits
 
     @staticmethod
     def weights(batch: Batch) -> Float[Array, "B"]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rootstock.data import vocabularies
 from rootstock.data.streams import Mixed, Ordered, Shuffled
 from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import read_config
@@ -21,12 +22,19 @@ def task_heads(tasks: Sequence[str], dropout: float = 0.1) -> dict[str, heads.He
 
 def vocabulary_of(directory: str) -> str:
     """The vocabulary folder of a checkpoint: a fine-tuned model reads text as its encoder did."""
-    folder = read_config(directory).vocabulary.get("folder")
+    known = read_config(directory).vocabulary
+    folder = known.get("folder")
     if folder is None:
         raise UserError(
             f"the checkpoint {directory} carries no vocabulary; put vocab.txt into {directory}/vocabulary and name it in config.json"
         )
-    return f"{directory}/{folder}"
+    path = f"{directory}/{folder}"
+    if (found := vocabularies.load(path).checksum) != known.checksum:
+        raise UserError(
+            f"{path} is not the vocabulary that the checkpoint was trained with: its SHA-256 is {found[:12]}..., "
+            f"{directory}/config.json says {known.checksum[:12]}...; put the original file back"
+        )
+    return path
 
 
 def training(

@@ -2,8 +2,8 @@
 
     x = LN(token + position + segment);   h = LN(x + attention(x));   y = LN(h + W2 gelu(W1 h))
 
-Parameter counts and outputs equal those of `BertModel` and `BertForPreTraining` of transformers. The released code's gelu is the tanh
-approximation; Hugging Face's "gelu" is the exact one, which is the default here.
+Parameter counts and outputs equal those of `BertModel`, `BertForMaskedLM` and `BertForPreTraining` of transformers. The released code's
+gelu is the tanh approximation; Hugging Face's "gelu" is the exact one, which is the default here.
 """
 
 import dataclasses
@@ -29,7 +29,9 @@ from rootstock.models.outputs import Output
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """BERT-base by default. `dtype` is the compute type; parameters are float32. `remat`: see `stack.Stack`."""
+    """BERT-base by default. `pooler` is off in encoders that were trained without sentence-level heads. `dtype` is the compute type;
+    parameters are float32. `remat`: see `stack.Stack`.
+    """
 
     vocab_size: int = 30522
     width: int = 768
@@ -42,6 +44,7 @@ class Config:
     attention_dropout: float = 0.1
     norm_eps: float = 1e-12
     init_std: float = 0.02
+    pooler: bool = True
     activation: Callable = activations.gelu
     attention: Callable = SelfAttention
     mlp: Callable = MLP
@@ -101,7 +104,7 @@ class Layer(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """`BertModel`: embeddings, layers, and the tanh pooler over [CLS] for sentence-level heads."""
+    """`BertModel`: embeddings, layers, and (`Config.pooler`) the tanh pooler over [CLS] for sentence-level heads."""
 
     def __init__(self, config: Config, key: Key[Array, ""]):
         keys = jax.random.split(key, 3)
@@ -109,9 +112,7 @@ class Encoder(nnx.Module):
         self.embeddings = Embeddings(config, keys[0])
         runs = stack.layout(config.layers, scan=config.scan)
         self.layers = stack.Stack(keys[1], lambda key, _: Layer(config, key), runs, config.remat)
-        self.pooler = Dense(
-            keys[2], config.width, config.width, axes=("embed", None), init=truncated_normal(config.init_std), dtype=config.dtype
-        )
+        self.pooler = _square(config, keys[2]) if config.pooler else None
 
     def __call__(
         self,
@@ -135,6 +136,8 @@ class Encoder(nnx.Module):
 
     def pool(self, hidden: Float[Array, "B L width"]) -> Float[Array, "B width"]:
         """tanh(W h_[CLS] + b)."""
+        if self.pooler is None:
+            raise ValueError("this BERT has no pooler (models.bert.Config.pooler is False), and a sentence-level head asks for it")
         return jnp.tanh(self.pooler(hidden[:, 0]))
 
 
@@ -142,8 +145,7 @@ class MaskedLMHead(nnx.Module):
     """LN(gelu(h W + b)) times the token table, plus an output bias: the table is tied, so it is an argument."""
 
     def __init__(self, config: Config, key: Key[Array, ""]):
-        init = truncated_normal(config.init_std)
-        self.transform = Dense(key, config.width, config.width, axes=("embed", None), init=init, dtype=config.dtype)
+        self.transform = _square(config, key)
         self.activation = nnx.data(activations.build(config.activation)) if isinstance(config.activation, type) else config.activation
         self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.bias = parameter(jnp.zeros(config.vocab_size), ("vocab",))
@@ -153,17 +155,16 @@ class MaskedLMHead(nnx.Module):
         return constrain(scores + self.bias[...][None, None], "batch", "length", "vocab")
 
 
-class PreTraining(nnx.Module):
-    """`BertForPreTraining`: the encoder with its masked-LM and next-sentence heads."""
+class MaskedLM(nnx.Module):
+    """`BertForMaskedLM`: the encoder with its masked-LM head."""
 
     encoder_class = Encoder
 
     def __init__(self, config: Config, key: Key[Array, ""]):
-        keys = jax.random.split(key, 3)
+        key_encoder, key_mlm, _ = jax.random.split(key, 3)
         self.config = config
-        self.encoder = Encoder(config, keys[0])
-        self.mlm = MaskedLMHead(config, keys[1])
-        self.nsp = Dense(keys[2], config.width, 2, axes=("embed", None), init=truncated_normal(config.init_std), dtype=config.dtype)
+        self.encoder = Encoder(config, key_encoder)
+        self.mlm = MaskedLMHead(config, key_mlm)
 
     def __call__(self, input_ids: Int[Array, "B L"], **inputs) -> Output:
         """Masked-LM scores at every position. Arguments as the encoder's."""
@@ -174,6 +175,24 @@ class PreTraining(nnx.Module):
         """Scores in float32; give it only the positions that the loss needs."""
         return self.mlm(hidden, self.encoder.embeddings.token)
 
+
+class PreTraining(MaskedLM):
+    """`BertForPreTraining`: a next-sentence head over the pooler beside the masked-LM head."""
+
+    def __init__(self, config: Config, key: Key[Array, ""]):
+        super().__init__(config, key)
+        if not config.pooler:
+            raise ValueError(
+                "next-sentence prediction reads the pooler, and models.bert.Config.pooler is False; models.bert.MaskedLM has none"
+            )
+        key_nsp = jax.random.split(key, 3)[2]
+        self.nsp = Dense(key_nsp, config.width, 2, axes=("embed", None), init=truncated_normal(config.init_std), dtype=config.dtype)
+
     def next_sentence_logits(self, hidden: Float[Array, "B L width"]) -> Float[Array, "B 2"]:
         """Class 0: the second sentence follows the first; class 1: it is random."""
         return self.nsp(self.encoder.pool(hidden)).astype(jnp.float32)
+
+
+def _square(config: Config, key: Key[Array, ""]) -> Dense:
+    init = truncated_normal(config.init_std)
+    return Dense(key, config.width, config.width, axes=("embed", None), init=init, dtype=config.dtype)

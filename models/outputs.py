@@ -7,7 +7,9 @@ from jaxtyping import Array, Float
 
 @struct.dataclass
 class Output:
-    """`logits` in float32 (their shape is the head's) and the `last_hidden_state` [B, L, width]; numpy arrays outside of a step."""
+    """`logits` in float32 (their shape is the head's; None where the model is an encoder alone) and the `last_hidden_state`
+    [B, L, width]; numpy arrays outside of a step.
+    """
 
-    logits: Float[Array | np.ndarray, "..."]
+    logits: Float[Array | np.ndarray, "..."] | None
     last_hidden_state: Float[Array | np.ndarray, "B L width"]

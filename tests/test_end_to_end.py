@@ -76,11 +76,11 @@ def test_unrolled_encoder_takes_scanned_weights(tiny, trained, finetuned, tmp_pa
 
 
 def test_finetuning_writes_of_every_task(tiny, finetuned):
-    """The loss is the sum of the tasks' own; each is scored at steps 5 and 10."""
+    """The loss is the sum of the tasks' own; each is scored untrained and at steps 5 and 10."""
     parts = [tiny.lines(finetuned, "train", f"loss/{task}") for task in TASKS]
     assert [len(lines) for lines in parts] == [10, 10, 10]
     np.testing.assert_allclose(np.sum(parts, 0)[:, 1], [value for _, value in tiny.lines(finetuned)], rtol=1e-6)
-    assert all(len(scores(finetuned, task)) == 2 for task in TASKS)
+    assert all(len(scores(finetuned, task)) == 3 for task in TASKS)
 
 
 def test_evaluate(tiny, finetuned, copied, capsys):
@@ -166,4 +166,33 @@ def test_init_from_a_folder_without_checkpoint(tiny, trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "bare", ignore=shutil.ignore_patterns("checkpoints"))
     assert tiny.finetune(tmp_path / "run", tmp_path / "bare", "TASKS=('copa',)", "BATCH_SIZE=8") == 2
     assert f"{tmp_path}/bare holds no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "file, line, message",
+    [
+        ("BoolQ/train.jsonl", '{"idx": 2, "quest', "line 3 is not JSON: "),
+        ("COPA/val.jsonl", '{"premise": "the cat sat", "choice1": "a", "choice2": "b", "question": "cause", "idx": 2, "label": 2}',
+         "line 3: 'label' is 2, expected one of 0, 1."),
+        ("WSC/train.jsonl", "\0\0", "is a binary file"),
+    ],
+)  # fmt: skip
+def test_rows_that_are_wrong(tiny, trained, tmp_path, capsys, file, line, message):
+    """File and line are named, whichever split they are in."""
+    data = tmp_path / "superglue"
+    shutil.copytree(tiny.folder / "superglue", data)
+    lines = (data / file).read_text().splitlines()
+    (data / file).write_text("\n".join([*lines[:2], line, *lines[3:]]) + "\n")
+    assert tiny.finetune(tmp_path / "run", trained, f"DATA_DIR='{data}'") == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"error: '{data / file}' {message}") and not (tmp_path / "run").exists()
+
+
+def test_a_vocabulary_that_is_not_the_checkpoints(tiny, trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "encoder")
+    with (tmp_path / "encoder" / "vocabulary" / "vocab.txt").open("a") as file:
+        file.write("extra\n")
+    assert tiny.finetune(tmp_path / "run", tmp_path / "encoder") == 2
+    assert "/vocabulary is not the vocabulary that the checkpoint was trained with: its SHA-256 is " in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

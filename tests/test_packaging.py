@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = PYPROJECT["tool"]["setuptools"]["packages"]
-PINS = sorted((ROOT / "requirements").glob("*.txt"))
+PINS = sorted((ROOT / "requirements").glob("python*.txt"))
 NOT_INSTALLED = {"tests", "benchmarks", "docs", "runs", "build", "dist"}
 
 

@@ -2,7 +2,8 @@
 
     python -m rootstock.tools.forward --checkpoint=MODEL_DIR --input=IN.npz --output=OUT.npz
 
-IN.npz holds `input_ids` [B, L] and maybe `attention_mask` and `token_type_ids`; OUT.npz gets `logits` and `last_hidden_state` in float32.
+IN.npz holds `input_ids` [B, L] and maybe `attention_mask` and `token_type_ids`; OUT.npz gets `logits` and `last_hidden_state` in float32
+(an encoder alone has no logits).
 """
 
 import argparse
@@ -35,19 +36,21 @@ def main(argv: list[str] | None = None) -> int:
 def _run(flags: argparse.Namespace) -> None:
     from rootstock.tools.loaded import open_model
 
-    arrays = _read(flags.input)
+    given = _read(flags.input)
     output = open_model(flags.checkpoint, flags.step)(
-        arrays["input_ids"], arrays.get("attention_mask"), arrays.get("token_type_ids"), flags.task
+        given["input_ids"], given.get("attention_mask"), given.get("token_type_ids"), flags.task
     )
+    found = {"logits": output.logits, "last_hidden_state": output.last_hidden_state}
+    arrays = {name: value for name, value in found.items() if value is not None}
     target = pathlib.Path(flags.output)
     unfinished = target.with_name(target.name + ".tmp")
     try:
         with unfinished.open("wb") as file:
-            np.savez(file, logits=output.logits, last_hidden_state=output.last_hidden_state)
+            np.savez(file, **arrays)
         os.replace(unfinished, target)
     except OSError as error:
         raise UserError(f"--output={flags.output} cannot be written: {error.strerror}") from error
-    print(f"{flags.output}: logits {output.logits.shape}, last_hidden_state {output.last_hidden_state.shape}")
+    print(f"{flags.output}: {', '.join(f'{name} {value.shape}' for name, value in arrays.items())}")
 
 
 def _read(path: str) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from rootstock.engine.sockets import Batch, Context, Loss, Term
-from rootstock.models.bert import PreTraining
+from rootstock.models import bert
 from rootstock.pretrain.objectives import masking
 
 
@@ -69,7 +69,7 @@ class MaskedLM:
         weights = {"mlm": batch["masked_weights"].sum()}
         return weights | {"nsp": batch["weight"].sum()} if self.nsp_scale else weights
 
-    def __call__(self, model: PreTraining, batch: Batch, ctx: Context) -> Loss:
+    def __call__(self, model: bert.MaskedLM, batch: Batch, ctx: Context) -> Loss:
         hidden = model.encoder(
             batch["input_ids"],
             token_type_ids=batch["token_type_ids"],

@@ -1,9 +1,14 @@
 """A cache that is built when it is absent, and refused when it is another's."""
 
+import contextlib
 import dataclasses
+import fcntl
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -114,3 +119,38 @@ def test_reads_through_a_stream(built):
     stream = Ordered(cache.Source(built, "validation"))
     batch = stream.batch(0, len(stream) + 3)
     assert batch["weight"].sum() == len(stream)
+
+
+SLOW = """
+import os, pathlib, time
+from rootstock.data import text
+class Slow(text.TextTask):
+    def rows(self, *args):
+        pathlib.Path(os.environ["STARTED"]).touch()
+        time.sleep(600)
+        yield
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_builder_ends_with_who_asked(tmp_path, corpus, vocabulary_file, number):
+    """However it ended; the builder cleans up and lets its lock go, and the next one to ask builds."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    directory, started = tmp_path / "cache", tmp_path / "started"
+    task = f"slow.Slow({str(corpus)!r}, {vocabulary_file!r}, 16)"
+    ask = f"import slow; from rootstock.data.cached import Cached; Cached({task}, {str(directory)!r}, 'train')"
+    path = os.pathsep.join([str(tmp_path), *(path or os.getcwd() for path in sys.path)])
+    asking = subprocess.Popen([sys.executable, "-c", ask], env=os.environ | {"PYTHONPATH": path, "STARTED": str(started)})
+    while asking.poll() is None and not started.exists():
+        time.sleep(0.01)
+    asking.send_signal(number)
+    assert asking.wait() == -number
+    with open(tmp_path / "cache.lock") as lock:
+        for _ in range(300):  # free once the builder has ended
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the builder is still at work")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("cache")) == ["cache.lock"]

@@ -35,7 +35,7 @@ def test_twice(tiny, trained, tmp_path, monkeypatch):
     assert code == 0, said
     same(tiny, tmp_path / "again", trained)
     assert [step for step, _ in tiny.lines(trained)] == list(range(1, 25))
-    assert [step for step, _ in tiny.lines(trained, "validation")] == list(range(4, 25, 4))
+    assert [step for step, _ in tiny.lines(trained, "validation")] == list(range(0, 25, 4))
 
 
 def test_another_seed(tiny, trained, tmp_path):
@@ -126,6 +126,78 @@ def test_signals(tiny, trained, tmp_path):
     assert first < checkpoints.newest(run) < 24
     code, said = tiny.finish(run, STEPS)
     assert code == 0, said
+    same(tiny, run, trained)
+
+
+# Sends itself a signal when a module is looked for, or a function called.
+SIGNALLED = """
+import os, sys
+from rootstock.engine import launch
+WHERE, NUMBER = {where!r}, {number}
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == WHERE:
+            os.kill(os.getpid(), NUMBER)
+def signalled(*_):
+    os.kill(os.getpid(), NUMBER)
+if WHERE == "orbax.checkpoint":
+    sys.meta_path.insert(0, Finder)
+else:
+    import importlib, rootstock.engine.train
+    module, owner, name = WHERE.split(" ")
+    setattr(getattr(importlib.import_module(module), owner), name, signalled)
+sys.exit(launch.main("rootstock.pretrain", ""))
+"""
+BEFORE_THE_LOOP = {
+    "orbax.checkpoint": False,
+    "rootstock.engine.train Running initial_state": True,
+    "rootstock.engine.train Running compile": True,
+    "rootstock.engine.hooks Evaluate call": True,
+}
+
+
+def test_signals_before_the_first_step(tiny, trained, tmp_path):
+    """In imports, before there is a state, in compilation, in the first evaluation: the next start begins as if nothing was."""
+    run = tmp_path / "run"
+    for turn, (where, claimed) in enumerate(BEFORE_THE_LOOP.items()):
+        number, expected = [(signal.SIGTERM, 75), (signal.SIGINT, 130)][turn % 2]
+        code, said = tiny.finish(run, STEPS, program=("-c", SIGNALLED.format(where=where, number=int(number))))
+        assert code == expected, (where, said)
+        assert said.splitlines()[-1].startswith("stopped by a signal before there was anything to save; the same command begins again")
+        assert "Traceback" not in said and run.exists() == claimed
+    assert checkpoints.steps(run) == []
+    code, said = tiny.finish(run, STEPS)
+    assert code == 0, said
+    same(tiny, run, trained)
+
+
+# From the second save on no file may grow beyond 16 kB, as on a disk that fills up.
+ON_A_FULL_DISK = """
+import resource, sys
+from rootstock.engine import checkpoints, launch
+save = checkpoints.Checkpoints.save
+def limited(self, step, *rest):
+    if step > 4:
+        self.wait()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, resource.RLIM_INFINITY))
+    save(self, step, *rest)
+checkpoints.Checkpoints.save = limited
+sys.exit(launch.main("rootstock.pretrain", ""))
+"""
+
+
+def test_full_disk(tiny, trained, tmp_path):
+    """One paragraph that names the last good checkpoint; with room again the run ends as it would have."""
+    run = tmp_path / "run"
+    code, said = tiny.finish(run, STEPS, program=("-c", ON_A_FULL_DISK))
+    assert code == 2, said
+    told = f"error: a checkpoint could not be written to {run}/checkpoints: "
+    (paragraph,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert paragraph.startswith(told) and "File too large" in paragraph
+    assert f"; the newest complete checkpoint is {run}/checkpoints/4. Make room, then the same command goes on" in paragraph
+    assert checkpoints.steps(run) == [4] and not list(run.glob("*.tmp"))
+    code, said = tiny.finish(run, STEPS)
+    assert code == 0 and f"resuming {run} at step 4 of 24" in said, said
     same(tiny, run, trained)
 
 

@@ -1,5 +1,6 @@
 """Work between steps: when it is due, what it writes."""
 
+import math
 import types
 
 import jax.numpy as jnp
@@ -9,7 +10,9 @@ from rootstock.engine import hooks, metrics, telemetry
 
 def test_evaluate_is_due():
     hook = hooks.Evaluate({}, every=4)
-    assert [step for step in range(1, 11) if hook.due(step, step == 10)] == [4, 8, 10]
+    assert [step for step in range(11) if hook.due(step, step == 10)] == [0, 4, 8, 10]
+    hook = hooks.Evaluate({}, every=4, first=5)
+    assert [step for step in range(11) if hook.due(step, step == 10)] == [8, 10]
 
 
 def test_profile(tmp_path):
@@ -30,11 +33,12 @@ def test_profile_writes_a_trace(tmp_path):
 
 
 def test_evaluation_of_a_run(tiny, trained):
-    """Every 4 steps and at the end, with the same masks each time: the curve falls."""
+    """Before the first step, every 4 steps and at the end, with the same masks each time: the curve falls."""
     lines = tiny.lines(trained, "validation")
-    assert [step for step, _ in lines] == [4, 8, 12, 16, 20, 24]
+    assert [step for step, _ in lines] == [0, 4, 8, 12, 16, 20, 24]
     values = [value for _, value in lines]
     assert values == sorted(values, reverse=True) and values[-1] < values[0] - 0.5
+    assert abs(values[0] - math.log(160)) < 0.02  # random weights give every word of the vocabulary nearly the same probability
     assert tiny.lines(trained, "baseline", "unigram_entropy")[0][1] > 0
 
 

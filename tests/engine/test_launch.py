@@ -96,6 +96,16 @@ shell's: --gin.LENGTH="'sixteen'\"""",
         ("--gin_bindings=bert.Config.heads = 3", "3 heads do not divide the width 16"),
         ("--gin_bindings=optimizers.adamw.learning_rate = @schedules.lineal()", "module 'rootstock.engine.schedules' from "),
         ("LENGTH=32", "was made for another task: length is 16 there and 32 here"),
+        ("LEARNING_RATE='1e-3'", "LEARNING_RATE is '1e-3'; it must be a number. Without the inner quotes: --gin.LEARNING_RATE=1e-3"),
+        ("--gin_bindings=schedules.constant.peak = '1e-3'", "schedules.constant.peak is '1e-3'; it must be a number. Without the inner"),
+        ("--gin_bindings=schedules.constant.warmup = 2.5", "schedules.constant.warmup is 2.5; it must be a whole number"),
+        ("--gin_bindings=bert.Config.layers = '2'", "bert.Config.layers is '2'; it must be a whole number"),
+        ("--gin_bindings=bert.Config.scan = 'no'", "bert.Config.scan is 'no'; it must be True or False"),
+        ("--gin_bindings=train.Run.clip_norm = 'one'", "train.Run.clip_norm is 'one'; it must be a number or None"),
+        ("--gin_bindings=train.Run.hooks = {}", "train.Run.hooks is {}; it must be a list in brackets"),
+        ("--gin_bindings=train.Run.objective = 'mlm'", "train.Run.objective is 'mlm'; it must be an object, as in @module.Name()"),
+        ("--gin_bindings=train.Run.model = 'bert'", "train.Run.model is 'bert'; it must be a function, as in @module.name"),
+        ("VOCABULARY=7", "VOCABULARY is 7; it must be a text"),
     ],
 )
 def test_values(refused, flag, message):
@@ -124,6 +134,17 @@ def test_recipes(refused, recipe, line, message):
     said = refused(*recipe(line))
     assert message in said
     assert "mine.gin" in said or "%" in line
+
+
+def test_value_that_a_library_refuses(refused, recipe, tiny):
+    """Told with the name of what was called and what was bound to it, and not with the library's traceback."""
+    lines = "import optax\nfrom rootstock.engine import optimizers\ninclude 'RECIPE'\n"
+    lines += "optimizers.adamw.learning_rate = @optax.cosine_decay_schedule()\n"
+    lines += "optax.cosine_decay_schedule.init_value = 1.0\noptax.cosine_decay_schedule.decay_steps = 0\n"
+    first, *others = tiny.flags("run", "--dry_run")
+    said = refused(flags=[*recipe(lines.replace("RECIPE", first.partition("=")[2])), *others])
+    assert "the recipe's values do not fit cosine_decay_schedule (init_value = 1.0, decay_steps = 0): " in said
+    assert "requires positive decay_steps" in said
 
 
 def test_model_dir_missing(refused, tiny):
@@ -156,6 +177,10 @@ def test_corpus(refused, tmp_path):
     (tmp_path / "corpus" / "a.txt").write_text("\n \n")
     assert "there is no text in " in refused(cache, f"DATA_DIR='{tmp_path}/corpus'")
     assert refused(cache, f"VOCABULARY='{tmp_path}/gone.txt'") == f"error: '{tmp_path}/gone.txt' does not exist."
+    (tmp_path / "corpus" / "a.txt").write_bytes(b"\x7fELF\x02\x01\x00\x00")
+    assert f"'{tmp_path}/corpus/a.txt' is a binary file (a zero at byte 6), expected UTF-8 text" in refused(
+        cache, f"DATA_DIR='{tmp_path}/corpus'"
+    )
     assert not (tmp_path / "cache").exists()
 
 
@@ -165,7 +190,17 @@ def test_init_from(refused, trained, tmp_path):
     said = refused(f"--gin_bindings=train.Run.init_from = '{trained}'", "--gin_bindings=bert.Config.width = 32")
     assert "has shape (16,), the model wants (32,): another size of model or vocabulary" in said
     said = refused(f"--gin_bindings=train.Run.init_from = '{trained}'", "--gin_bindings=bert.Config.layers = 3")
-    assert "the checkpoint has no parameter encoder/layers/2/" in said
+    assert "the checkpoint has no parameter encoder/layers/2/attention/key/bias, encoder/layers/2/attention/key/kernel, " in said
+    assert " and 8 more; it has for example " in said and said.endswith("What may begin at random is named by train.Run.skip")
+
+
+def test_init_from_another_vocabulary(refused, trained, tiny, tmp_path):
+    """As many pieces in another order: every embedding would stand for another word."""
+    first, rest = (lines := (tiny.folder / "vocab.txt").read_text().splitlines())[:5], lines[5:]
+    (tmp_path / "other.txt").write_text("\n".join(first + rest[::-1]) + "\n")
+    flags = [f"VOCABULARY='{tmp_path}/other.txt'", f"CACHE_DIR='{tmp_path}/cache'", f"--gin_bindings=train.Run.init_from = '{trained}'"]
+    said = refused(*flags)
+    assert "the data was made with another vocabulary (SHA-256 " in said and said.endswith(f"; use {trained}/vocabulary")
 
 
 @pytest.mark.parametrize(

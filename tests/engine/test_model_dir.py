@@ -74,6 +74,7 @@ def test_config_json(trained, tmp_path):
     "change, message",
     [
         (None, "is not a MODEL_DIR: it holds no config.json"),
+        ('{"model_type": "bert"}', "KeyError 'format'; a Hugging Face model is converted by rootstock.tools.convert_hf"),
         ({"format": 9}, "has format 9, this version of rootstock reads 1"),
         ({"family": ...}, "is not a config.json of rootstock: KeyError 'family'"),
         ("{", "is not a config.json of rootstock: JSONDecodeError"),
@@ -93,17 +94,33 @@ def test_config_json_that_is_none(trained, tmp_path, change, message):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"family": "@rootstock.models.bert.Gone"}, "there is no 'rootstock.models.bert.Gone' in this installation"),
+        (
+            {"family": "@rootstock.models.bert.Gone"},
+            "describes no model of this version: there is no 'rootstock.models.bert.Gone'",
+        ),
         ({"family": "@nowhere.Model"}, "there is no 'nowhere.Model' in this installation"),
         ({"model": {"class": "@rootstock.models.bert.Config", "girth": 3}}, "config.json describes no model of this version: .*girth"),
-        ({"model": {"class": "@rootstock.models.bert.Config", "layers": 3}}, "does not fit its config.json"),
+        ({"layers": 3}, "does not fit its config.json: missing: encoder/layers/2/attention/key/bias, .* and 8 more$"),
+        ({"layers": 1}, "does not fit its config.json: unexpected: encoder/layers/1/attention/key/bias, .* and 8 more$"),
+        ({"max_length": 32}, r"config.json: of another shape: encoder/embeddings/position/table \(16, 16\) instead of \(32, 16\)$"),
+        ({"scan": False}, r"does not fit its config.json: its layers are stacked in another way \(Config.scan\)$"),
     ],
 )
 def test_config_json_of_another_model(trained, tmp_path, change, message):
     (tmp_path / "checkpoints").symlink_to(trained / "checkpoints")
-    (tmp_path / "config.json").write_text(json.dumps(json.loads((trained / "config.json").read_text()) | change))
+    config = json.loads((trained / "config.json").read_text())
+    change = change if {"family", "model"} & change.keys() else {"model": config["model"] | change}
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(UserError, match=message):
         load.load(tmp_path)
+
+
+def test_a_failed_write_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("one")
+    with pytest.raises(UnicodeEncodeError):
+        model_dir.write_atomically(path, "two \ud800")
+    assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
 
 
 def test_write_atomically(tmp_path):

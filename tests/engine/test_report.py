@@ -116,7 +116,32 @@ def test_goodput_takes_the_last_values(tmp_path):
 @pytest.mark.parametrize("accuracy, best", [(0.7, ["", "best"]), (0.5, ["best", ""]), (0.62, ["best", "best"])])
 def test_better_of_run_and_baseline_is_marked(tmp_path, accuracy, best):
     (row,) = cells(written(run(tmp_path / "x", finetuning(accuracy))), "Results")
-    assert row == [("name", "boolq<small>step 2</small>"), (best[0], "0.6200"), (best[1], f"{accuracy:.4f}"), ("", "0.5000")]
+    assert row == [
+        ("name", "boolq<small>step 2</small>"), (best[0], "0.6200<small>majority</small>"), (best[1], f"{accuracy:.4f}"), ("", "0.5000"),
+    ]  # fmt: skip
+
+
+def test_the_untrained_model_is_a_column_beside_majority(tmp_path):
+    """What was evaluated at step 0; a run that has nothing later has only begun."""
+    begun = lines("validation", {"accuracy": 0.55, "loss": 0.9}, "boolq", 0)
+    text = written(run(tmp_path / "x", begun + finetuning(0.7)))
+    assert re.findall("<th(?: [^>]*)?>(.*?)</th>", text)[:6] == ["Task", "baseline", "untrained", "accuracy", "untrained", "loss"]
+    assert cells(text, "Results") == [[
+        ("name", "boolq<small>step 2</small>"), ("", "0.6200<small>majority</small>"), ("", "0.5500"), ("best", "0.7000"),
+        ("", "0.9000"), ("best", "0.5000"),
+    ]]  # fmt: skip
+    assert "Untrained: the same model before its first step" in text
+    folder = run(tmp_path / "y", begun)
+    assert "untrained" not in shown(written(folder)).lower()
+    both = report.compare_runs({"x": tmp_path / "x", "y": folder}, tmp_path / "c.html").read_text()
+    assert cells(both, "Results")[0][3:] == [("best", "0.7000<small>untrained 0.5500</small>"), ("", "0.5500")]
+
+
+@pytest.mark.parametrize("name, kind", [("memory_gb", "device, peak"), ("process_memory_gb", "process, peak resident")])
+def test_memory_says_whose_it_is(tmp_path, name, kind):
+    text = shown(written(run(tmp_path / "x", [line for step in (1, 2) for line in lines("train", {name: 1.5 * step}, step=step)])))
+    assert re.search(rf"Memory\s+3 GB\s+{kind}\b", text)
+    assert f"Peak {kind.split()[-1] if name != 'memory_gb' else 'device'} memory, GB" in text
 
 
 def test_two_runs_side_by_side(tmp_path):
@@ -127,15 +152,16 @@ def test_two_runs_side_by_side(tmp_path):
     text = report.compare_runs(named, tmp_path / "new" / "compare.html").read_text(encoding="utf-8")
     Balanced().check(text)
     assert cells(text, "Results") == [
-        [("name", "boolq"), ("name", "accuracy"), ("", "0.6200"), ("best", "0.7000"), ("", "0.6000")],
+        [("name", "boolq"), ("name", "accuracy"), ("", "0.6200<small>majority</small>"), ("best", "0.7000"), ("", "0.6000")],
         [("name", "boolq"), ("name", "loss"), ("", ""), ("best", "0.4000"), ("", "0.5000")],
     ]
     assert cells(text, "What differs") == [[("name", "SEED"), ("", "1"), ("", "2")]]
-    assert re.search(r"boolq: accuracy\s+pretrained\s+0\.7\s+scratch\s+0\.6\s+baseline\s+0\.62", shown(text))
+    assert re.search(r"boolq: accuracy\s+pretrained\s+0\.7\s+scratch\s+0\.6\s+majority\s+0\.62", shown(text))
 
 
 def test_run_that_has_only_begun(tmp_path):
     (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "metrics.jsonl").touch()
     text = written(tmp_path / "x")
     assert "<h1>x</h1>" in text and "has not written a metric yet" in text
     assert "<h2>" not in text and "<svg" not in text
@@ -146,6 +172,10 @@ def test_folder_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"no-run is not a MODEL_DIR"):
         report.compare_runs({"a": tmp_path / "no-run"}, tmp_path / "compare.html")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"other is not a MODEL_DIR: it holds neither config\.gin nor metrics\.jsonl"):
+        report.compare_runs({"a": tmp_path / "other"}, tmp_path / "compare.html")
+    assert not (tmp_path / "compare.html").exists()
 
 
 @pytest.mark.parametrize(

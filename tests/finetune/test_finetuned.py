@@ -77,6 +77,29 @@ def test_called_with_choices(model):
     assert out.logits.shape == (2, 3) and out.last_hidden_state.shape == (6, 6, 8)
 
 
+def test_an_encoder_alone(tmp_path):
+    config = finetuned.Config(finetuned.Encoder(bert.Encoder, CONFIG), {})
+    alone = jax.jit(lambda key: finetuned.Finetuned(config, key))(jax.random.key(0))
+    assert all(name.startswith("encoder/") for name in parameters.specs(alone))
+    out = alone(**inputs(2, 6))
+    np.testing.assert_array_equal(out.last_hidden_state, alone.encoder(**inputs(2, 6)))
+    assert out.logits is None
+    with pytest.raises(UserError, match="no head for ner; it has heads for no task: it is an encoder alone"):
+        alone(**inputs(2, 6), task="ner")
+    assert finetuned.encoder_of(pretrained(tmp_path, lambda key: finetuned.Finetuned(config, key))).config == CONFIG
+
+
+def test_heads_over_an_encoder_without_a_pooler():
+    """Those that read tokens need none."""
+    encoder = finetuned.Encoder(bert.Encoder, dataclasses.replace(CONFIG, pooler=False))
+    build = lambda kind: parameters.abstract(lambda key: finetuned.Finetuned(finetuned.Config(encoder, {"t": heads.Head(kind, 1)}), key))
+    for kind in (heads.TokenClassification, heads.SpanExtraction):
+        assert not any("pooler" in name for name in parameters.specs(build(kind)))
+    for kind in (heads.Classification, heads.Regression, heads.MultipleChoice, heads.SpanClassification):
+        with pytest.raises(UserError, match=f"the {kind.__name__} head for t reads the pooler, and this encoder has none"):
+            build(kind)
+
+
 @pytest.fixture(scope="module")
 def scored(model):
     """Everything that is computed for a batch of two tasks: gradient, and the confusion matrix of the tags."""

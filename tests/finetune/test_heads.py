@@ -115,6 +115,13 @@ def test_answers_are_never_in_padding(logits):
     assert (np.asarray(logits["answer"])[padded] < -1e8).all()
 
 
+def test_answers_without_a_mask(model):
+    """No mask: no padding."""
+    batch = {"input_ids": batches()["answer"]["input_ids"]}
+    whole = model.heads["answer"](model.encoder, batch | {"segment_ids": jnp.ones_like(batch["input_ids"])})
+    np.testing.assert_allclose(model.heads["answer"](model.encoder, batch), whole, atol=1e-6)
+
+
 def test_a_term_a_task(model, logits):
     objective, batch = Multitask(HEADS), batches()
     weights = objective.weights(batch)
@@ -134,7 +141,7 @@ def test_dropout_needs_a_key(model):
 
 
 def test_several_heads_want_a_name(model):
-    with pytest.raises(Exception, match="this model has heads for .*pairs.*: say which"):
+    with pytest.raises(Exception, match=r"this model has heads for .*pairs.*: say which"):
         model(jnp.ones((1, 4), jnp.int32))
 
 

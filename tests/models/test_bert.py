@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,19 @@ def test_parameter_count(config, encoder):
     heads = config.width**2 + 3 * config.width + config.vocab_size + 2 * config.width + 2
     assert count(parameters.abstract(lambda key: bert.Encoder(config, key))) == encoder
     assert count(parameters.abstract(lambda key: bert.PreTraining(config, key))) == encoder + heads
+
+
+def test_without_a_pooler(tiny):
+    """MaskedLM is PreTraining without what reads the pooler, and the same keys give the same values."""
+    config = dataclasses.replace(tiny().config, pooler=False)
+    lean = parameters.split(bert.MaskedLM(config, jax.random.key(0)))[1]
+    whole = parameters.split(bert.PreTraining(dataclasses.replace(config, pooler=True), jax.random.key(0)))[1]
+    extra = {f"{name}/{part}" for name in ("nsp", "encoder/pooler") for part in ("kernel", "bias")}
+    assert lean.keys() == whole.keys() - extra and all((lean[name] == whole[name]).all() for name in lean)
+    with pytest.raises(ValueError, match=r"next-sentence prediction reads the pooler, and models\.bert\.Config\.pooler is False"):
+        bert.PreTraining(config, jax.random.key(0))
+    with pytest.raises(ValueError, match="this BERT has no pooler"):
+        bert.Encoder(config, jax.random.key(0)).pool(jnp.zeros((1, 2, 16)))
 
 
 def ids(rows=2, length=12):

@@ -6,15 +6,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
 from rootstock.engine.checkpoints import restack
-from rootstock.models import bert, bert_hf
+from rootstock.models import bert, bert_hf, hf
 from rootstock.models.layers import parameters
-from rootstock.models.layers.stack import unstack
+from rootstock.models.layers.stack import address, save_nothing
 from rootstock.models.layers.tap import tapped
 
 STORED = Path(__file__).parents[1] / "golden" / "hf"
@@ -26,11 +25,11 @@ CLOSE = dict(rtol=0, atol=1e-5)
 def stored(request):
     """Our model with their weights, and their cases."""
     folder = STORED / request.param
-    config = bert_hf.config(json.loads((folder / "config.json").read_text()))
+    config = hf.config(bert_hf.FAMILY, json.loads((folder / "config.json").read_text()))
     build = lambda key: bert.PreTraining(config, key)
     model = parameters.abstract(build)
     shapes = {name: spec.shape for name, spec in parameters.specs(model).items()}
-    params = restack(bert_hf.convert(load_file(folder / "model.safetensors")), shapes)
+    params = restack(hf.convert(bert_hf.FAMILY, "BertForPreTraining", load_file(folder / "model.safetensors")), shapes)
     with np.load(folder / "cases.npz") as cases:
         return nnx.split(model)[0], {name: jnp.asarray(value) for name, value in params.items()}, dict(cases)
 
@@ -61,35 +60,53 @@ def test_outputs(stored, case):
         np.testing.assert_allclose(hidden[:, real], cases["case0/hidden_states"][:, real], **CLOSE)
 
 
-def test_gradients_of_both_losses(stored):
-    graphdef, params, cases = stored
-    case = {
-        name.removeprefix("case1/"): jnp.asarray(value)
-        for name, value in cases.items()
-        if name.startswith("case1/") and "/grad/" not in name
-    }
-    asked = case["labels"] >= 0
-
-    def losses(params):
-        model = parameters.merge(graphdef, params)
-        hidden = model.encoder(case["input_ids"], token_type_ids=case["token_type_ids"], segment_ids=case["attention_mask"])
-        tokens = optax.softmax_cross_entropy_with_integer_labels(model.masked_lm_logits(hidden), jnp.maximum(case["labels"], 0))
-        pairs = optax.softmax_cross_entropy_with_integer_labels(model.next_sentence_logits(hidden), case["next_sentence_label"])
-        mlm, nsp = jnp.where(asked, tokens, 0.0).sum() / asked.sum().astype(jnp.float32), pairs.mean()
-        return mlm + nsp, (mlm, nsp)
-
-    (loss, (mlm, nsp)), grads = jax.jit(jax.value_and_grad(losses, has_aux=True))(params)
-    for ours, name in ((loss, "loss"), (mlm, "mlm_loss"), (nsp, "nsp_loss")):
-        np.testing.assert_allclose(ours, case[name], rtol=1e-6, atol=1e-6, err_msg=name)
-    theirs = bert_hf.convert({name.removeprefix("case1/grad/"): value for name, value in cases.items() if "/grad/" in name})
-    assert "encoder/embeddings/token/table" in theirs  # the tied one: as input and as output
-    for name, grad in theirs.items():
-        np.testing.assert_allclose(unstack(grads)[name], grad, rtol=0, atol=2e-6, err_msg=name)
-
-
 def test_other_spellings_of_names():
-    assert bert_hf.canonical("encoder.layer.11.output.LayerNorm.gamma") == ("encoder/layers/11/mlp_norm/scale", False)
-    assert bert_hf.canonical("pooler.dense.weight") == ("encoder/pooler/kernel", True)
-    assert bert_hf.convert({"bert.embeddings.position_ids": np.zeros(3), "cls.predictions.decoder.bias": np.zeros(3)}) == {}
-    with pytest.raises(KeyError, match=r"bert\.conv"):
-        bert_hf.convert({"bert.conv.weight": np.zeros(3)})
+    names = ["encoder.layer.11.output.LayerNorm.gamma", "pooler.dense.weight", "bert.embeddings.LayerNorm.beta", "embeddings.position_ids"]
+    assert hf.spelt(bert_hf.FAMILY, names) == {
+        names[0]: "bert.encoder.layer.11.output.LayerNorm.weight",
+        names[1]: "bert.pooler.dense.weight",
+        names[2]: "bert.embeddings.LayerNorm.bias",
+    }
+    with pytest.raises(hf.Mismatch, match=r"bert\.pooler\.dense\.weight stands twice"):
+        hf.spelt(bert_hf.FAMILY, ["pooler.dense.weight", "bert.pooler.dense.weight"])
+
+
+def test_canonical_names_and_transposes():
+    canonical = lambda name, form="BertForPreTraining": hf.canonical(bert_hf.FAMILY, form, name)
+    assert canonical("bert.encoder.layer.11.output.LayerNorm.weight") == ("encoder/layers/11/mlp_norm/scale", False)
+    assert canonical("bert.pooler.dense.weight") == ("encoder/pooler/kernel", True)
+    assert canonical("classifier.weight", "BertForMultipleChoice") == ("head/output/kernel", True)
+    with pytest.raises(hf.Mismatch, match=r"classifier\.weight is no tensor of BertForPreTraining"):
+        canonical("classifier.weight")
+    with pytest.raises(hf.Mismatch, match=r"layer\.01"):
+        canonical("bert.encoder.layer.01.output.LayerNorm.weight")
+
+
+def test_the_table_has_every_parameter_once():
+    """Of every class of ours: a parameter without a row, or with two, would be lost on the way."""
+    config = bert.Config(vocab_size=7, width=4, layers=2, heads=2, mlp_width=6, max_length=5)
+    for form, build in {"BertForPreTraining": bert.PreTraining, "BertForMaskedLM": bert.MaskedLM, "BertModel": bert.Encoder}.items():
+        model = parameters.abstract(lambda key, build=build: build(config, key))
+        names = {("" if form != "BertModel" else "encoder/") + name for stored in parameters.specs(model) for name, _ in address(stored)}
+        back = hf.convert_back(bert_hf.FAMILY, form, dict.fromkeys(names, np.zeros((1, 1))))
+        spelt = hf.spelt(bert_hf.FAMILY, back)
+        assert hf.convert(bert_hf.FAMILY, form, {spelt[name]: value for name, value in back.items()}).keys() == names
+        assert len(back) == len(names) and (form != "BertModel" or not any(name.startswith("bert.") for name in back))
+
+
+def test_tied_copies():
+    original = lambda **changed: hf.original(bert_hf.FAMILY, {"bert.embeddings.word_embeddings.weight": np.ones((3, 2))} | changed)
+    copy = "cls.predictions.decoder.weight"
+    assert original(**{copy: np.ones((3, 2))}).keys() == {"bert.embeddings.word_embeddings.weight"}
+    for other in (np.ones((2, 3)), np.full((3, 2), 2.0)):
+        with pytest.raises(hf.Mismatch, match=r"decoder\.weight differs from bert\.embeddings"):
+            original(**{copy: other})
+    assert (hf.original(bert_hf.FAMILY, {"cls.predictions.decoder.bias": np.ones(3)})["cls.predictions.bias"] == 1).all()
+
+
+def test_what_no_config_json_can_say():
+    with pytest.raises(hf.Mismatch, match=r"Config\.attention is Other; transformers' bert knows only SelfAttention"):
+        hf.config_back(bert_hf.FAMILY, bert.Config(attention=type("Other", (), {})))
+    with pytest.raises(hf.Mismatch, match=r"Config\.activation is tanh; transformers' bert knows gelu, gelu_tanh, relu"):
+        hf.config_back(bert_hf.FAMILY, bert.Config(activation=np.tanh))
+    assert hf.config_back(bert_hf.FAMILY, bert.Config(dtype="bfloat16", scan=False, remat=save_nothing))["hidden_act"] == "gelu"

@@ -1,0 +1,53 @@
+"""A run of several processes: the same losses as one process has, one MODEL_DIR, one report."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rootstock.engine import checkpoints
+
+PLAIN = ["TRAIN_STEPS=4", "--gin_bindings=bert.Config.dropout = 0.0", "--gin_bindings=bert.Config.attention_dropout = 0.0"]
+PATIENCE = 180  # seconds; a process that waits for one that has died would wait for ever
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def together(tiny, folder, count):
+    """Trains in `count` processes of one device each; what the first said."""
+    one_device = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    address = f"--coordinator_address=127.0.0.1:{free_port()}"
+    running = []
+    for index in range(count):
+        where = [address, f"--process_count={count}", f"--process_index={index}"] if count > 1 else []
+        command = [sys.executable, "-m", "rootstock.pretrain", *tiny.flags(folder, *PLAIN), *where]
+        environment = os.environ | {"XLA_FLAGS": one_device}
+        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    try:
+        said = [process.communicate(timeout=PATIENCE)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0] * count, said
+    return said[0]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tiny, tmp_path):
+    """Sums over devices are added in another order: equal to 1e-5."""
+    together(tiny, tmp_path / "one", 1)
+    said = together(tiny, tmp_path / "two", 2)
+    assert said.count("step 4/4") == 1
+    for split in ("train", "validation"):
+        one, two = (np.array(tiny.lines(tmp_path / name, split)) for name in ("one", "two"))
+        assert len(one) == {"train": 4, "validation": 2}[split]
+        np.testing.assert_allclose(two, one, atol=1e-5)
+    assert checkpoints.steps(tmp_path / "two") == [4]
+    assert "<html" in (tmp_path / "two" / "report.html").read_text()

@@ -1,0 +1,233 @@
+"""Converts between a Hugging Face directory and a MODEL_DIR.
+
+    python -m rootstock.tools.convert_hf --from_hf=DIR --to=MODEL_DIR
+    python -m rootstock.tools.convert_hf --from=MODEL_DIR --to_hf=DIR [--step=N] [--task=NAME]
+
+DIR holds config.json, model.safetensors (or several with their index) and maybe a vocabulary; --from_hf may name a model on the hub.
+Models with a head become an encoder with one head, whose task is called --task, or after the class (`token_classification`). From a
+MODEL_DIR with several heads, --task chooses one.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import pathlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from rootstock.engine import checkpoints, mesh, model_dir
+from rootstock.engine.errors import UserError
+from rootstock.engine.launch import guarded
+from rootstock.engine.load import load
+from rootstock.engine.partitioning import Partitioner
+from rootstock.engine.state import Blueprint, TrainState
+from rootstock.finetune import finetuned, heads, heads_hf
+from rootstock.models import hf
+from rootstock.models.layers import stack
+from rootstock.tools import hf_files, hf_vocabulary
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m rootstock.tools.convert_hf",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--from_hf", metavar="DIR", help="a Hugging Face directory, or a model's name on the hub")
+    parser.add_argument("--to", metavar="MODEL_DIR", help="what to write; must not exist yet")
+    parser.add_argument("--from", dest="source", metavar="MODEL_DIR", help="a run's folder, or a converted checkpoint")
+    parser.add_argument("--to_hf", metavar="DIR", help="what to write; must not exist yet")
+    parser.add_argument("--step", type=int, help="which checkpoint of --from (default: the newest)")
+    parser.add_argument("--task", help="with --from_hf: the name of the head's task; with --from: which head, where there are several")
+    flags = parser.parse_args(argv)
+    given = {name for name in ("from_hf", "to", "source", "to_hf") if getattr(flags, name)}
+    if given not in ({"from_hf", "to"}, {"source", "to_hf"}) or (flags.from_hf and flags.step is not None):
+        parser.error("give --from_hf and --to, or --from and --to_hf (and maybe --step)")
+    return guarded(
+        lambda: convert(flags.from_hf, flags.to, flags.task) if flags.from_hf else export(flags.source, flags.to_hf, flags.step, flags.task)
+    )
+
+
+def convert(source: str, target: str, task: str | None = None) -> None:
+    """A Hugging Face directory as an ordinary MODEL_DIR with one checkpoint, of step 0."""
+    folder = hf_files.local(source)
+    with _told(folder):
+        family, theirs = _family(hf_files.read_json(folder / hf_files.CONFIG))
+        architecture, tensors, config = _read(folder, family, theirs)
+        blueprint, task = _drawn(family, architecture, config, heads_hf.head(architecture, theirs), task)
+        _check_shapes(family, architecture, tensors, blueprint, task)
+    params = {_ours(name, task): value for name, value in hf.convert(family, architecture, tensors).items()}
+    params = checkpoints.restack(params, {name: spec.shape for name, spec in blueprint.specs.items()})
+    with hf_files.fresh_folder("--to", target) as unfinished:
+        vocabulary = hf_vocabulary.take(folder, unfinished, config.vocab_size)
+        _write_model_dir(unfinished, blueprint, params, vocabulary)
+    print(f"{target}: {architecture}, {sum(value.size for value in params.values()):,} parameters{f', task {task}' if task else ''}")
+
+
+def export(source: str, target: str, step: int | None = None, task: str | None = None) -> None:
+    """A checkpoint of a MODEL_DIR as a Hugging Face directory."""
+    blueprint, params = load(source, step=step)
+    params = stack.unstack(checkpoints.to_host(params))
+    with _told(source):
+        family, config = _family_of(blueprint.model)
+        architecture, head, task = _architecture(family, blueprint.model, task)
+        params = {
+            _theirs(name, task): value
+            for name, value in params.items()
+            if not name.startswith("heads/") or name.startswith(f"heads/{task}/")
+        }
+        if (form := family.forms[architecture]).model or head:
+            params = _without_pooler(family, form, architecture, params)
+        tensors = hf.convert_back(family, architecture, params)
+        described = {"architectures": [architecture], **hf.config_back(family, config), **(heads_hf.head_back(head) if head else {})}
+    with hf_files.fresh_folder("--to_hf", target) as unfinished:
+        pad = hf_vocabulary.give(source, unfinished)
+        hf_files.write(unfinished, {**described, "pad_token_id": pad, "dtype": "float32"}, tensors)
+    print(f"{target}: {architecture}, {sum(value.size for value in tensors.values()):,} parameters")
+
+
+@contextlib.contextmanager
+def _told(where: str | pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except hf.Mismatch as error:
+        raise UserError(f"{where} cannot be converted: {error}") from error
+
+
+def _family(theirs: Mapping[str, Any]) -> tuple[hf.Family, dict[str, Any]]:
+    """The family that a config.json speaks of, by `model_type`, and where that is absent by the class."""
+    known = hf.families()
+    kind, classes = theirs.get("model_type"), theirs.get("architectures") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or len(classes) > 1:
+        raise hf.Mismatch(f"architectures is {classes!r}; expected a list with the name of one class")
+    if kind is None and classes:
+        kind = next((name for name, family in known.items() if classes[0] in family.forms), None)
+    if not isinstance(kind, str) or kind not in known:
+        raise hf.Mismatch(f"model_type is {kind!r}; known are {', '.join(known)}")
+    return known[kind], {**theirs, "architectures": classes}
+
+
+def _read(folder: pathlib.Path, family: hf.Family, theirs: Mapping[str, Any]) -> tuple[str, dict[str, np.ndarray], Any]:
+    """Their class, its tensors as the table spells them, and our configuration of its encoder."""
+    config = hf.config(family, theirs)
+    files = hf_files.weight_files(folder)
+    spelt = hf.spelt(family, files)
+    tensors = hf_files.read_tensors({name: files[name] for name in spelt})
+    tensors = hf.original(family, {spelt[name]: value for name, value in tensors.items()})
+    declared = next(iter(theirs["architectures"]), None)
+    architecture, pooler = hf.choose(family, declared, set(tensors), config.layers)
+    if declared and architecture != declared:
+        print(f"{folder} calls itself {declared}, and its tensors are those of {architecture}: all of them are taken")
+    return architecture, tensors, dataclasses.replace(config, pooler=pooler) if family.pooler else config
+
+
+def _drawn(
+    family: hf.Family, architecture: str, config: Any, named: heads_hf.Named | None, task: str | None
+) -> tuple[Blueprint, str | None]:
+    """Our model without values, and the name of its head's task."""
+    if task is not None and (named is None or not re.fullmatch(r"[A-Za-z]\w*", task)):
+        raise UserError(
+            f"--task={task}: {'a task is called by letters, digits and _' if named else f'{architecture} has no head for a task'}"
+        )
+    task = (task or named.task) if named else None
+    form = family.forms[architecture]
+    described = config if form.model else finetuned.Config(finetuned.Encoder(family.encoder, config), {task: named.head} if named else {})
+    try:
+        return Blueprint.draw(lambda key: (form.model or finetuned.Finetuned)(described, key), _one_device()), task
+    except (ValueError, TypeError, OverflowError) as error:
+        raise hf.Mismatch(f"no model can be built as config.json says: {str(error).splitlines()[0]}") from error
+
+
+def _one_device() -> Partitioner:
+    return Partitioner(mesh.make(mesh.Shape(), jax.devices()[:1]))
+
+
+def _ours(name: str, task: str | None) -> str:
+    return f"heads/{task}/{name.removeprefix('head/')}" if name.startswith("head/") else name
+
+
+def _theirs(name: str, task: str | None) -> str:
+    return f"head/{name.removeprefix(f'heads/{task}/')}" if name.startswith(f"heads/{task}/") else name
+
+
+def _check_shapes(family: hf.Family, architecture: str, tensors: Mapping[str, np.ndarray], blueprint: Blueprint, task: str | None) -> None:
+    shapes = {
+        canonical: spec.shape if index is None else spec.shape[1:]
+        for name, spec in blueprint.specs.items()
+        for canonical, index in stack.address(name)
+    }
+    wrong = []
+    for name, value in tensors.items():
+        ours, transposed = hf.canonical(family, architecture, name)
+        wanted = shapes[_ours(ours, task)][:: -1 if transposed else 1]
+        if value.shape != wanted:
+            wrong.append(f"{name} has shape {list(value.shape)} instead of {list(wanted)}")
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise hf.Mismatch(f"tensors are not of the sizes that config.json gives: {', '.join(wrong[:4])}{more}")
+
+
+def _write_model_dir(
+    folder: pathlib.Path, blueprint: Blueprint, params: Mapping[str, np.ndarray], vocabulary: dict[str, str] | None
+) -> None:
+    state = TrainState(dict(params), {}, (), (), np.zeros((), np.int32), np.zeros((), np.float32))
+    saving = checkpoints.Checkpoints(folder, keep=1)
+    try:
+        saving.save(0, state, {"examples": 0, "seed": 0})
+    finally:
+        saving.close()
+    model_dir.write_config(folder, blueprint.model, vocabulary)
+    model_dir.write_atomically(folder / "model-info.txt", model_dir.parameter_table(blueprint))
+
+
+def _family_of(model: Any) -> tuple[hf.Family, Any]:
+    """The family of our model, and the configuration of its encoder."""
+    config = model.config.encoder.config if isinstance(model, finetuned.Finetuned) else model.config
+    known = hf.families()
+    for family in known.values():
+        if family.config is type(config):
+            return family, config
+    raise hf.Mismatch(
+        f"{type(model).__name__} of {type(config).__module__} has no table of Hugging Face's names; {', '.join(known)} have one"
+    )
+
+
+def _architecture(family: hf.Family, model: Any, task: str | None) -> tuple[str, heads.Head | None, str | None]:
+    """Their class for our model, the head that goes with it, and its task."""
+    if not isinstance(model, finetuned.Finetuned):
+        if task is not None:
+            raise UserError(f"--task={task}: this checkpoint has no heads for tasks")
+        named = [name for name, form in family.forms.items() if form.model is type(model)]
+        if not named:
+            raise hf.Mismatch(f"transformers' {family.model_type} has no class like our {type(model).__name__}")
+        return named[0], None, None
+    known = model.config.heads
+    if task not in known if task else len(known) > 1:
+        raise UserError(f"--task={task}: choose one of the heads for {', '.join(known) or 'no task: this checkpoint is an encoder alone'}")
+    if not known:
+        return next(iter(family.forms)), None, None
+    task = task or next(iter(known))
+    suffix = heads_hf.suffix(known[task])
+    named = [name for name in family.forms if name.endswith(f"For{suffix}")]
+    if not named:
+        raise hf.Mismatch(f"transformers' {family.model_type} has no class for {suffix}")
+    return named[0], known[task], task
+
+
+def _without_pooler(family: hf.Family, form: hf.Form, architecture: str, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where their class has no pooler, ours is left out, and said so."""
+    ours = {tensor.ours for tensor in family.pooler}
+    if form.pooler or not ours & params.keys():
+        return params
+    print(f"{architecture} has no pooler: that of the checkpoint is left out")
+    return {name: value for name, value in params.items() if name not in ours}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
