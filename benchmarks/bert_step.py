@@ -1,0 +1,128 @@
+"""The training step beside that of transformers on torch: forward, backward, gradient clipping and AdamW of a masked-LM BERT.
+
+    python benchmarks/bert_step.py [--peer_python=PYTHON] [--rounds=7]
+    python benchmarks/bert_step.py --device=gpu
+
+On two cores: 4 layers x 512, batch 32 x 128, float32 and bfloat16 (the peer's is autocast), dropout 0 and 0.1, the peer as shipped (every
+position goes through the vocabulary projection) and with a gathered head (only the masked ones, as ours). On a GPU: BERT-base at length 128
+and 512 in bfloat16, the peer under torch.compile. The sides are processes that take turns, a step (GPU: ten) each; medians over the
+rounds. PYTHON is an interpreter with torch and transformers, by default the present one; without them only our side is measured.
+Prints a Markdown table. Synthetic batches; the package need not be installed.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+
+from worker import Worker
+
+SMALL = dict(layers=4, width=512, heads=8, mlp_width=2048, vocab_size=30522)
+BASE = dict(layers=12, width=768, heads=12, mlp_width=3072, vocab_size=30522)
+TINY = dict(layers=2, width=64, heads=2, mlp_width=128, vocab_size=300)
+HEADS = {False: "as shipped", True: "gathered head"}
+
+
+def plan(device: str, tiny: bool) -> dict:
+    """What is measured: shapes, and how often."""
+    if device == "gpu":
+        found = dict(model=BASE, batches={128: 256, 512: 64}, dtypes=["bfloat16"], rate_size=8192, steps=10)
+    else:
+        found = dict(model=SMALL, batches={128: 32}, dtypes=["float32", "bfloat16"], rate_size=1536, steps=1)
+    return found | dict(model=TINY, batches={16: 4}, rate_size=256) if tiny else found
+
+
+def variants(plan: dict, device: str, length: int, dropout: float) -> dict[str, tuple[str, dict]]:
+    """By the name in the table: whose it is, and what its worker is asked for."""
+    found = {}
+    shape = dict(**plan["model"], length=length, batch=plan["batches"][length], dropout=dropout)
+    for dtype in plan["dtypes"]:
+        found[f"ours, {dtype}"] = "ours", dict(**shape, dtype=dtype)
+        for gathered, how in HEADS.items():
+            more = dict(dtype=dtype, gathered=gathered, compiled=device == "gpu")
+            found[f"peer, {dtype}, {how}"] = "peer", dict(**shape, **more)
+    return found
+
+
+def measure(workers: dict[str, Worker], asked: dict[str, tuple[str, dict]], rounds: int, steps: int) -> dict[str, dict[str, float]]:
+    """Medians of seconds and of CPU seconds a step, and the last loss. The first round, which builds everything, is thrown away."""
+    answers = {name: [] for name, (side, _) in asked.items() if side in workers}
+    for _ in range(rounds + 1):
+        for name, found in answers.items():
+            side, variant = asked[name]
+            found.append(workers[side].ask(variant=variant, steps=steps))
+    median = lambda found, what: statistics.median(answer[what] for answer in found[1:])
+    return {name: {what: median(found, what) for what in ("seconds", "cpu", "loss")} for name, found in answers.items()}
+
+
+def table(plan: dict, length: int, dropout: float, measured: dict, flops: float, rates: dict[str, float]) -> str:
+    """Markdown. Ratios are to our best step of the same dropout; only our operations are counted, so only we have a share of the matrix rate."""
+    tokens = plan["batches"][length] * length
+    ours = min(values["seconds"] for name, values in measured.items() if name.startswith("ours"))
+    lines = [f"\nlength {length}, batch {plan['batches'][length]}, dropout {dropout:g}\n"]
+    lines += ["| step | seconds | CPU seconds | tokens/s | times our best | of the matrix rate | loss |", "|---|---|---|---|---|---|---|"]
+    for name, values in measured.items():
+        seconds = values["seconds"]
+        share = f"{flops / seconds / rates[name.split(', ')[1]]:.0%}" if name.startswith("ours") else ""
+        cells = [name, f"{seconds:.4f}", f"{values['cpu']:.4f}", f"{tokens / seconds:,.0f}", f"{seconds / ours:.2f}", share]
+        lines.append(f"| {' | '.join(cells)} | {values['loss']:.2f} |")
+    return "\n".join(lines)
+
+
+def headline(measured: dict) -> str:
+    """Our float32 beside the peer's, and our best beside the peer's bfloat16, both as shipped."""
+    best = min((name for name in measured if name.startswith("ours")), key=lambda name: measured[name]["seconds"])
+    said = []
+    for ours, dtype in (("ours, float32", "float32"), (best, "bfloat16")):
+        peer = f"peer, {dtype}, as shipped"
+        if ours in measured and peer in measured:
+            said.append(f"{measured[peer]['seconds'] / measured[ours]['seconds']:.2f}x the {dtype} peer as shipped ({ours})")
+    return "; ".join(said)
+
+
+def start(flags: argparse.Namespace) -> dict[str, Worker]:
+    """Our worker, and the peer's where its packages are."""
+    if flags.device == "cpu":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.cores])
+        on = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    else:
+        on = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # the peer needs room too
+    workers = {"ours": Worker(sys.executable, "bert_step_ours.py", on)}
+    device = workers["ours"].ask(question="device")["answer"]
+    if flags.device == "gpu" and "on gpu" not in device and not flags.tiny:
+        sys.exit(f"--device=gpu, but there is no GPU: {device}")
+    print(device)
+    try:
+        peer = Worker(flags.peer_python, "bert_step_peer.py", on)
+        print(peer.ask(question="device")["answer"], flush=True)
+        workers["peer"] = peer
+    except (RuntimeError, OSError) as error:
+        print(f"no peer: {flags.peer_python} could not run it ({error}); it needs torch and transformers")
+    return workers
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dropouts", default="0,0.1")
+    parser.add_argument("--peer_python", default=sys.executable)
+    parser.add_argument("--tiny", action="store_true", help="a toy model: shows that everything runs, not how fast")
+    flags = parser.parse_args(arguments)
+    todo, workers = plan(flags.device, flags.tiny), start(flags)
+    ask = lambda **request: workers["ours"].ask(**request)["answer"]
+    rates = {dtype: ask(question="matrix_rate", size=todo["rate_size"], dtype=dtype) for dtype in todo["dtypes"]}
+    print(", ".join(f"{dtype} matrix rate {rate / 1e9:,.0f} GFLOP/s" for dtype, rate in rates.items()), flush=True)
+    for length in todo["batches"]:
+        for dropout in map(float, flags.dropouts.split(",")):
+            asked = variants(todo, flags.device, length, dropout)
+            measured = measure(workers, asked, flags.rounds, todo["steps"])
+            flops = ask(question="flops", **next(iter(asked.values()))[1])
+            print(table(todo, length, dropout, measured, flops, rates), headline(measured), sep="\n\n", flush=True)
+    for worker in workers.values():
+        worker.close()
+
+
+if __name__ == "__main__":
+    main()

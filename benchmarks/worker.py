@@ -1,0 +1,70 @@
+"""Timing in processes that take turns: each has its own threads and sits still while another is timed.
+
+A worker reads one variant a line from its input, as JSON, and answers with the seconds that one step of it took. The first request of a
+variant also builds it and takes two steps that are not counted.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Step = Callable[[int], float]  # takes so many steps, waits for the last, gives its loss
+
+
+class Worker:
+    """The near end: a process running `script` under `python`."""
+
+    def __init__(self, python: str, script: str, environment: Mapping[str, str] | None = None):
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), script)
+        self.process = subprocess.Popen(
+            [python, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Raises RuntimeError with the reason if the worker could not do it, or is gone."""
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # what follows says so
+        answer = json.loads(self.process.stdout.readline() or '{"error": "the process ended"}')
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(answers: Mapping[str, Callable[..., Any]], make: Callable[..., Step]) -> None:
+    """The far end: `make(**variant)` builds a step, `answers` are other questions by name; until the input ends."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print does not get between the answers
+    built: dict[str, Step] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if "question" in request:
+                answer = {"answer": answers[request.pop("question")](**request)}
+            else:
+                answer = _timed(built, make, request["variant"], request["steps"])
+        except Exception as error:  # of whatever kind: the near end decides what it means
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=out, flush=True)
+
+
+def _timed(built, make, variant, steps) -> dict[str, float]:
+    name = json.dumps(variant, sort_keys=True)
+    if name not in built:
+        built[name] = make(**variant)
+        built[name](2)
+    cpu, begin = resource.getrusage(resource.RUSAGE_SELF).ru_utime, time.perf_counter()
+    loss = built[name](steps)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds / steps, "cpu": (resource.getrusage(resource.RUSAGE_SELF).ru_utime - cpu) / steps, "loss": loss}
