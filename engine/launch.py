@@ -286,9 +286,8 @@ def _told_by_us(error: BaseException) -> str | None:
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
-    inside = trace is not None and pathlib.Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(PACKAGE)
-    by_gin = trace is not None and "gin" in pathlib.Path(trace.tb_frame.f_code.co_filename).parts
-    return str(error) if inside or by_gin else None
+    package = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] if trace else ""
+    return str(error) if package in ("rootstock", "gin") else None
 
 
 def _full(message: str) -> int:

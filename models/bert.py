@@ -22,15 +22,16 @@ from rootstock.models.layers.dropout import dropout, split
 from rootstock.models.layers.embed import Embedding
 from rootstock.models.layers.mlp import MLP
 from rootstock.models.layers.norm import LayerNorm
-from rootstock.models.layers.parameters import parameter
+from rootstock.models.layers.parameters import Initializer, parameter
 from rootstock.models.layers.tap import tap
 from rootstock.models.outputs import Output
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """BERT-base by default. `pooler` is off in encoders that were trained without sentence-level heads. `dtype` is the compute type;
-    parameters are float32. `remat`: see `stack.Stack`.
+    """BERT-base by default. `pooler` is off in encoders that were trained without sentence-level heads. `position_init`: of the
+    position table, where not drawn as the rest (`embed.Sinusoids`). `dtype` is the compute type; parameters are float32. `remat`: see
+    `stack.Stack`.
     """
 
     vocab_size: int = 30522
@@ -44,6 +45,7 @@ class Config:
     attention_dropout: float = 0.1
     norm_eps: float = 1e-12
     init_std: float = 0.02
+    position_init: Initializer | None = None
     pooler: bool = True
     activation: Callable = activations.gelu
     attention: Callable = SelfAttention
@@ -60,7 +62,8 @@ class Embeddings(nnx.Module):
         keys = jax.random.split(key, 3)
         init = truncated_normal(config.init_std)
         self.token = Embedding(keys[0], config.vocab_size, config.width, axis="vocab", init=init, dtype=config.dtype)
-        self.position = Embedding(keys[1], config.max_length, config.width, init=init, dtype=config.dtype)
+        position_init = config.position_init or init
+        self.position = Embedding(keys[1], config.max_length, config.width, init=position_init, dtype=config.dtype)
         self.token_type = Embedding(keys[2], config.token_types, config.width, init=init, dtype=config.dtype)
         self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.rate = config.dropout

@@ -1,5 +1,7 @@
 """Tables of vectors: token, position and segment embeddings, and the tied output projection."""
 
+import dataclasses
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
@@ -33,3 +35,18 @@ class Embedding(nnx.Module):
     def attend(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch entries"]:
         """Scores of `x` against every row: the tied output projection. Accumulated and returned in float32."""
         return jnp.einsum("...d,vd->...v", x.astype(self.dtype), self.table[...].astype(self.dtype), preferred_element_type=jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sinusoids:
+    """Draws a table of positions as sines and cosines of geometric wavelengths (Vaswani et al. 2017, section 3.5), of root mean square
+    `std`: a starting point that is trained on, from which attention to a fixed distance is one rotation for every position.
+    """
+
+    std: float = 0.02
+
+    def __call__(self, key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "positions width"]:
+        positions, width = shape
+        rates = 10000.0 ** (-2 * jnp.arange(width // 2) / width)
+        angles = jnp.arange(positions)[:, None] * rates
+        return self.std * 2**0.5 * jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
