@@ -16,6 +16,7 @@ from rootstock.data.vocabularies import Vocabulary
 from rootstock.engine.errors import UserError
 from rootstock.engine.load import load
 from rootstock.engine.model_dir import read_config
+from rootstock.finetune.recipe import vocabulary_of
 from rootstock.models.outputs import Output
 
 
@@ -85,5 +86,5 @@ def open_model(directory: str | pathlib.Path, step: int | None = None) -> Loaded
     """Opens a MODEL_DIR on the first device."""
     config = read_config(directory)
     blueprint, params = load(directory, step=step)
-    folder = config.vocabulary.get("folder")
-    return Loaded(config, blueprint.merge(params), vocabularies.load(pathlib.Path(directory).absolute() / folder) if folder else None)
+    has_vocabulary = config.vocabulary.get("folder") is not None
+    return Loaded(config, blueprint.merge(params), vocabularies.load(vocabulary_of(str(directory))) if has_vocabulary else None)

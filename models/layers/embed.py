@@ -47,6 +47,6 @@ class Sinusoids:
 
     def __call__(self, key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "positions width"]:
         positions, width = shape
-        rates = 10000.0 ** (-2 * jnp.arange(width // 2) / width)
-        angles = jnp.arange(positions)[:, None] * rates
+        rates = 10000.0 ** (-2 * jnp.arange(width // 2, dtype=jnp.float32) / width)
+        angles = jnp.arange(positions, dtype=jnp.float32)[:, None] * rates[None]
         return self.std * 2**0.5 * jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

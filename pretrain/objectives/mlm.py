@@ -87,6 +87,11 @@ class MaskedLM:
         terms = {"mlm": _term(logits, batch["masked_labels"], batch["masked_weights"])}
         metrics = {"mlm_accuracy": _accuracy(logits, batch["masked_labels"], batch["masked_weights"])}
         if self.nsp_scale:
+            if not isinstance(model, bert.PreTraining):
+                raise ValueError(
+                    f"MaskedLM.nsp_scale is {self.nsp_scale}, and {type(model).__name__} has no head for next-sentence prediction; "
+                    "take bert.PreTraining"
+                )
             logits = model.next_sentence_logits(hidden)
             terms["nsp"] = _term(logits, batch["is_random_next"], batch["weight"])
             metrics["nsp_accuracy"] = _accuracy(logits, batch["is_random_next"], batch["weight"])

@@ -10,6 +10,7 @@ from rootstock.models import bert
 from rootstock.models.layers import parameters
 from rootstock.models.layers.dense import Dense
 from rootstock.models.layers.dropout import dropout
+from rootstock.models.layers.embed import Sinusoids
 from rootstock.models.layers.tap import tap, tapped
 
 LARGE = bert.Config(width=1024, layers=24, heads=16, mlp_width=4096)
@@ -173,3 +174,14 @@ def test_split_and_merge_keep_every_array(tiny):
 def test_a_parameter_without_a_name_for_each_axis():
     with pytest.raises(ValueError, match="needs 2 axis names"):
         parameters.parameter(jnp.zeros((2, 3)), ("embed",))
+
+
+def test_start_of_the_positions(tiny):
+    """Only the position table begins otherwise."""
+    config = tiny().config
+    drawn, set_out = (
+        parameters.split(bert.MaskedLM(dataclasses.replace(config, position_init=init), jax.random.key(0)))[1] for init in (None, Sinusoids())
+    )
+    table = "encoder/embeddings/position/table"
+    assert [name for name in drawn if (drawn[name] != set_out[name]).any()] == [table]
+    np.testing.assert_array_equal(set_out[table], Sinusoids()(jax.random.key(0), set_out[table].shape))

@@ -130,3 +130,10 @@ def test_a_vocabulary_larger_than_the_table(model, batch):
     larger = types.SimpleNamespace(size=24, mask_id=4, special_ids=(0,))
     with pytest.raises(ValueError, match="the vocabulary has 24 entries, the model's vocab_size is 23"):
         terms(MaskedLM(larger), model, batch)
+
+
+def test_next_sentence_without_its_head(batch):
+    model = bert.MaskedLM(CONFIG, jax.random.key(0))
+    objective = MaskedLM(VOCABULARY, nsp_scale=1.0)
+    with pytest.raises(ValueError, match=r"nsp_scale is 1\.0, and MaskedLM has no head for next-sentence prediction"):
+        objective(model, objective.prepare(batch, CTX), CTX)
