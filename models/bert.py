@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from rootstock.models.layers import activations, stack
-from rootstock.models.layers.attention import SelfAttention
+from rootstock.models.layers.attention import Attention
 from rootstock.models.layers.axes import constrain
 from rootstock.models.layers.dense import Dense, truncated_normal
 from rootstock.models.layers.dropout import dropout, split
@@ -48,7 +48,7 @@ class Config:
     position_init: Initializer | None = None
     pooler: bool = True
     activation: Callable = activations.gelu
-    attention: Callable = SelfAttention
+    attention: Callable = Attention
     mlp: Callable = MLP
     dtype: str = "float32"
     scan: bool = True

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-OWN = ("dtype", "scan", "remat")  # fields of our configurations that change no value of the model, only how it is computed
+OWN = ("dtype", "scan", "remat", "position_init")  # fields of our configurations that change no value of a trained model
 
 
 class Mismatch(ValueError):

@@ -20,6 +20,24 @@ def truncated_normal(std: float) -> Initializer:
     return init
 
 
+def normal(std: float) -> Initializer:
+    """Normal with standard deviation `std`."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return std * jax.random.normal(key, shape, dtype)
+
+    return init
+
+
+def fan_in_normal(scale: float = 1.0) -> Initializer:
+    """Normal with standard deviation scale / sqrt(inputs of the product)."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return scale * shape[0] ** -0.5 * jax.random.normal(key, shape, dtype)
+
+    return init
+
+
 BERT_INIT = truncated_normal(0.02)
 
 

@@ -1,4 +1,4 @@
-"""The position-wise feed-forward layer."""
+"""Position-wise feed-forward layers: [B, L, width] to the same."""
 
 import jax
 from flax import nnx
@@ -7,19 +7,45 @@ from jaxtyping import Array, Float, Key
 from rootstock.models.layers import activations
 from rootstock.models.layers.axes import constrain
 from rootstock.models.layers.dense import Dense
+from rootstock.models.layers.dropout import dropout
 from rootstock.models.layers.parameters import Initializer
 
 
 class MLP(nnx.Module):
-    """activation(x W1 + b1) W2 + b2: [B, L, width] to the same."""
+    """activation(x W1 + b1) W2 + b2, with dropout (T5) before W2 at `rate`."""
 
     def __init__(
-        self, key: Key[Array, ""], width: int, hidden: int, *, activation: activations.Activation | type, init: Initializer, dtype: str
+        self,
+        key: Key[Array, ""],
+        width: int,
+        hidden: int,
+        *,
+        activation: activations.Activation | type,
+        init: Initializer,
+        dtype: str,
+        bias: bool = True,
+        rate: float = 0.0,
     ):
         key_in, key_out = jax.random.split(key)
-        self.input = Dense(key_in, width, hidden, axes=("embed", "mlp"), init=init, dtype=dtype)
+        self.input = Dense(key_in, width, hidden, axes=("embed", "mlp"), bias=bias, init=init, dtype=dtype)
         self.activation = nnx.data(activations.build(activation)) if isinstance(activation, type) else activation
-        self.output = Dense(key_out, hidden, width, axes=("mlp", "embed"), init=init, dtype=dtype)
+        self.output = Dense(key_out, hidden, width, axes=("mlp", "embed"), bias=bias, init=init, dtype=dtype)
+        self.rate = rate
 
-    def __call__(self, x: Float[Array, "B L width"]) -> Float[Array, "B L width"]:
-        return self.output(self.activation(constrain(self.input(x), "batch", "length", "mlp")))
+    def __call__(self, x: Float[Array, "B L width"], key: Key[Array, ""] | None = None) -> Float[Array, "B L width"]:
+        return self.output(dropout(constrain(self.hidden(x), "batch", "length", "mlp"), self.rate, key))
+
+    def hidden(self, x: Float[Array, "B L width"]) -> Float[Array, "B L hidden"]:
+        return self.activation(self.input(x))
+
+
+class GatedMLP(MLP):
+    """(activation(x Wg) * x W1) W2: a gated linear unit (Shazeer 2020, arXiv 2002.05202); GEGLU with gelu, SwiGLU with silu."""
+
+    def __init__(self, key: Key[Array, ""], width: int, hidden: int, *, init: Initializer, dtype: str, bias: bool = True, **options):
+        key, key_gate = jax.random.split(key)
+        super().__init__(key, width, hidden, init=init, dtype=dtype, bias=bias, **options)
+        self.gate = Dense(key_gate, width, hidden, axes=("embed", "mlp"), bias=bias, init=init, dtype=dtype)
+
+    def hidden(self, x: Float[Array, "B L width"]) -> Float[Array, "B L hidden"]:
+        return self.activation(self.gate(x)) * self.input(x)

@@ -23,3 +23,16 @@ class LayerNorm(nnx.Module):
         lead = (1,) * (x.ndim - 1)
         scale, bias = self.scale[...].reshape(*lead, -1), self.bias[...].reshape(*lead, -1)
         return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """x / sqrt(mean(x^2) + eps) * scale (Zhang and Sennrich 2019, arXiv 1910.07467). Same shape and dtype out."""
+
+    def __init__(self, features: int, *, eps: float = 1e-6):
+        self.scale = parameter(jnp.ones(features), ("norm",))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        x32 = x.astype(jnp.float32)
+        root = jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + self.eps)
+        return (x32 * root * self.scale[...].reshape(*(1,) * (x.ndim - 1), -1)).astype(x.dtype)

@@ -62,8 +62,15 @@ class Stack(nnx.Module):
                 module = make(keys[0], first) if repeats == 1 else _stacked(make, jnp.stack(keys), first)
                 setattr(self, _part(start, first, period, repeats), module)
 
-    def run(self, carry: Any, shared: Mapping[str, Any] | None = None, per_layer: Mapping[str, Any] | None = None) -> Any:
-        """Carries `carry` through all layers. Leaves of `per_layer` have a leading axis over the layers (keys, biases).
+    def run(
+        self,
+        carry: Any,
+        shared: Mapping[str, Any] | None = None,
+        per_layer: Mapping[str, Any] | None = None,
+        method: str = "__call__",
+    ) -> Any:
+        """Carries `carry` through all layers, by their call or another method. Leaves of `per_layer` have a leading axis over the layers
+        (keys, biases).
 
         What taps inside the layers record reaches the taps in force outside, under `layers/...`, one value a layer.
         """
@@ -73,7 +80,7 @@ class Stack(nnx.Module):
             part = jax.tree.map(lambda x, a=start, b=start + period * repeats: x[a:b], per_layer)
             modules = [getattr(self, _part(start, first, period, repeats)) for first in range(start, start + period)]
             run = _scan if repeats > 1 else _unroll
-            carry, recorded = run(modules, carry, dict(shared or {}), part, taps.inside("layers/").want, self.remat)
+            carry, recorded = run(modules, carry, dict(shared or {}), part, taps.inside("layers/").want, self.remat, method)
             for layer in recorded:
                 for name, values in layer.items():
                     for value in values:
@@ -81,16 +88,16 @@ class Stack(nnx.Module):
         return carry
 
 
-def _unroll(modules, carry, shared, per_layer, want, remat):
+def _unroll(modules, carry, shared, per_layer, want, remat, method):
     recorded = []
     for index, module in enumerate(modules):
         one = jax.tree.map(lambda x, index=index: x[index], per_layer)
-        carry, values = _checkpointed(_call, remat, scanned=False)(carry, *nnx.split(module), shared, one, want)
+        carry, values = _checkpointed(_call, remat, scanned=False)(carry, *nnx.split(module), shared, one, want, method)
         recorded.append(values)
     return carry, recorded
 
 
-def _scan(modules, carry, shared, per_layer, want, remat):
+def _scan(modules, carry, shared, per_layer, want, remat, method):
     graphdefs, states = zip(*(nnx.split(module) for module in modules), strict=True)
     period = len(modules)
     rows = jax.tree.map(lambda x: x.reshape(-1, period, *x.shape[1:]), per_layer)
@@ -100,7 +107,7 @@ def _scan(modules, carry, shared, per_layer, want, remat):
         recorded = []
         for index, (graphdef, state) in enumerate(zip(graphdefs, states, strict=True)):
             one = jax.tree.map(lambda x, index=index: x[index], row)
-            carry, values = _call(carry, graphdef, state, shared, one, want)
+            carry, values = _call(carry, graphdef, state, shared, one, want, method)
             recorded.append(values)
         return carry, recorded
 
@@ -109,16 +116,16 @@ def _scan(modules, carry, shared, per_layer, want, remat):
     return carry, [jax.tree.map(lambda x, j=j: x[j], values) for j in range(repeats) for values in recorded]
 
 
-def _call(carry, graphdef, state, shared, one, want):
+def _call(carry, graphdef, state, shared, one, want, method):
     with tap.using(tap.Taps(want, one["add"])) as taps:
-        carry = nnx.merge(graphdef, state)(carry, **shared, **one["args"])
+        carry = getattr(nnx.merge(graphdef, state), method)(carry, **shared, **one["args"])
     return carry, taps.values
 
 
 def _checkpointed(function, remat, scanned):
     if remat is None:
         return function
-    static = () if scanned else (1, 5)  # the graph definition and the wishes of the taps
+    static = () if scanned else (1, 5, 6)  # the graph definition, the wishes of the taps, the method
     return jax.checkpoint(function, policy=remat, prevent_cse=not scanned, static_argnums=static)
 
 

@@ -105,7 +105,7 @@ def test_tied_copies():
 
 
 def test_what_no_config_json_can_say():
-    with pytest.raises(hf.Mismatch, match=r"Config\.attention is Other; transformers' bert knows only SelfAttention"):
+    with pytest.raises(hf.Mismatch, match=r"Config\.attention is Other; transformers' bert knows only Attention"):
         hf.config_back(bert_hf.FAMILY, bert.Config(attention=type("Other", (), {})))
     with pytest.raises(hf.Mismatch, match=r"Config\.activation is tanh; transformers' bert knows gelu, gelu_tanh, relu"):
         hf.config_back(bert_hf.FAMILY, bert.Config(activation=np.tanh))
