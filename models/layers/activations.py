@@ -26,6 +26,11 @@ def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.maximum(x, 0)
 
 
+def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x * sigmoid(x), also called swish."""
+    return jax.nn.silu(x)
+
+
 def build(activation: Activation | type) -> Activation:
     """The callable that a layer keeps: a module class is instantiated, a function is returned as it is."""
     return activation() if isinstance(activation, type) else activation

@@ -96,7 +96,8 @@ def _xla(q, k, v, bias, mask, scale, rate, key):
 class Attention(nnx.Module):
     """Multi-head attention of a sequence to itself, to a memory, or to what was kept of its past: [B, L, width] to the same.
 
-    `head_dim` is width / heads by default, `scale` 1/sqrt(head_dim); `query_init` is of the query projection alone. A `rotation` turns
+    `head_dim` is width / heads by default, `scale` 1/sqrt(head_dim); `kv_heads` heads of keys and values serve equal groups of the queries'
+    (Ainslie et al. 2023, arXiv 2305.13245), by default one each; `query_init` is of the query projection alone. A `rotation` turns
     queries and keys by their positions; `window` and `causal` say how far a position sees.
     """
 
@@ -109,6 +110,7 @@ class Attention(nnx.Module):
         rate: float,
         init: Initializer,
         dtype: str,
+        kv_heads: int | None = None,
         head_dim: int | None = None,
         bias: bool = True,
         scale: float | None = None,
@@ -119,14 +121,18 @@ class Attention(nnx.Module):
     ):
         if head_dim is None and width % heads:
             raise ValueError(f"{heads} heads do not divide the width {width}")
-        inner = heads * (head_dim or width // heads)
+        kv_heads = heads if kv_heads is None else kv_heads
+        if heads % kv_heads:
+            raise ValueError(f"{kv_heads} heads of keys and values do not divide the {heads} of queries")
+        head_dim = width // heads if head_dim is None else head_dim
+        inner, kv_inner = heads * head_dim, kv_heads * head_dim
         keys = jax.random.split(key, 4)
-        self.heads, self.rate, self.scale = heads, rate, scale
+        self.heads, self.kv_heads, self.rate, self.scale = heads, kv_heads, rate, scale
         self.rotation, self.window, self.causal = rotation, window, causal
         into, out_of = ("embed", "heads"), ("heads", "embed")
         self.query = Dense(keys[0], width, inner, axes=into, bias=bias, init=query_init or init, dtype=dtype)
-        self.key = Dense(keys[1], width, inner, axes=into, bias=bias, init=init, dtype=dtype)
-        self.value = Dense(keys[2], width, inner, axes=into, bias=bias, init=init, dtype=dtype)
+        self.key = Dense(keys[1], width, kv_inner, axes=into, bias=bias, init=init, dtype=dtype)
+        self.value = Dense(keys[2], width, kv_inner, axes=into, bias=bias, init=init, dtype=dtype)
         self.output = Dense(keys[3], inner, width, axes=out_of, bias=bias, init=init, dtype=dtype)
 
     def __call__(
@@ -145,26 +151,27 @@ class Attention(nnx.Module):
 
     def keys_values(
         self, memory: Float[Array, "B K width"], positions: Int[Array, "B K"] | None = None
-    ) -> tuple[Float[Array, "B K H D"], Float[Array, "B K H D"]]:
+    ) -> tuple[Float[Array, "B K G D"], Float[Array, "B K G D"]]:
         """What a memory is to those who attend to it."""
-        k = self._project(self.key, memory)
-        return k if self.rotation is None else self.rotation(k, positions), self._project(self.value, memory)
+        k, v = (self._project(dense, memory, self.kv_heads) for dense in (self.key, self.value))
+        return k if self.rotation is None else self.rotation(k, positions), v
 
     def over(
         self,
         x: Float[Array, "B Q width"],
-        k: Float[Array, "B K H D"],
-        v: Float[Array, "B K H D"],
+        k: Float[Array, "B K G D"],
+        v: Float[Array, "B K G D"],
         *,
         positions: Int[Array, "B Q"] | None = None,
         **how,
     ) -> Float[Array, "B Q width"]:
         """To given keys and values, those of a memory or of the past; `how`: what `attend` takes of bias, visibility and dropout's key."""
-        q = self._project(self.query, x)
+        q = self._project(self.query, x, self.heads)
+        k, v = (jnp.repeat(y, self.heads // self.kv_heads, axis=2) for y in (k, v))
         if self.rotation is not None:
             q = self.rotation(q, positions)
         y = attend(q, k, v, scale=self.scale, rate=self.rate, **how)
         return self.output(y.reshape(*x.shape[:2], -1))
 
-    def _project(self, dense: Dense, x: Float[Array, "B L width"]) -> Float[Array, "B L H D"]:
-        return constrain(dense(x).reshape(*x.shape[:2], self.heads, -1), "batch", "length", "heads", None)
+    def _project(self, dense: Dense, x: Float[Array, "B L width"], heads: int) -> Float[Array, "B L heads D"]:
+        return constrain(dense(x).reshape(*x.shape[:2], heads, -1), "batch", "length", "heads", None)

@@ -37,7 +37,7 @@ class RelativeBias(nnx.Module):
         self.table = parameter(init(key, (buckets, heads)), (None, "heads"))
         self.buckets, self.max_distance, self.bidirectional = buckets, max_distance, bidirectional
 
-    def __call__(self, queries: Int[Array, "Q"], keys: Int[Array, "K"]) -> Float[Array, "1 H Q K"]:
+    def __call__(self, queries: Int[Array, " Q"], keys: Int[Array, " K"]) -> Float[Array, "1 H Q K"]:
         """The bias between queries and keys at these positions."""
         distance = keys[None, :] - queries[:, None]
         found = relative_buckets(distance, buckets=self.buckets, max_distance=self.max_distance, bidirectional=self.bidirectional)

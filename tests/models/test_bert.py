@@ -180,7 +180,8 @@ def test_start_of_the_positions(tiny):
     """Only the position table begins otherwise."""
     config = tiny().config
     drawn, set_out = (
-        parameters.split(bert.MaskedLM(dataclasses.replace(config, position_init=init), jax.random.key(0)))[1] for init in (None, Sinusoids())
+        parameters.split(bert.MaskedLM(dataclasses.replace(config, position_init=init), jax.random.key(0)))[1]
+        for init in (None, Sinusoids())
     )
     table = "encoder/embeddings/position/table"
     assert [name for name in drawn if (drawn[name] != set_out[name]).any()] == [table]

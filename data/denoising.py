@@ -1,0 +1,183 @@
+"""Text to (inputs, targets): the pretraining objectives of T5 and UL2 as functions of a row of ids and a random generator.
+
+    SpanCorruption   spans are replaced by sentinels, targets give them back     Raffel et al. 2019, arXiv 1910.10683, section 3.1.4
+    IidDenoising     the same with single tokens drawn independently             section 3.3.1, "BERT-style" tokens, neighbours merged
+    PrefixLM         the row is cut at a random place                            section 3.2.1; LM adaptation: Lester et al. 2021
+    Mixture          one of several, each with a mode token in front             UL2, Tay et al. 2022, arXiv 2205.05131
+
+Sentinels count down from the first, one a span; every inputs and targets ends with EOS. As in T5's code a row begins with text and ends
+with noise, and no sentinel closes the targets.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from rootstock.data.errors import DataError
+
+Ids = Int[np.ndarray, "..."]
+Pair = tuple[Ids, Ids]
+
+
+@dataclasses.dataclass(frozen=True)
+class Marks:
+    """The special ids that denoising writes."""
+
+    eos: int
+    sentinels: Sequence[int]  # the first span's first
+
+
+class Denoiser(Protocol):
+    """One way to make a pair."""
+
+    def __call__(self, ids: Ids, marks: Marks, chance: np.random.Generator) -> Pair: ...
+
+    def room(self, tokens: int) -> tuple[int, int]:
+        """The most inputs and targets that a row of `tokens` gives, EOS included."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanCorruption:
+    """round(rate * n) tokens are noise, in round(noise / mean_span) spans of random lengths."""
+
+    rate: float = 0.15
+    mean_span: float = 3.0
+
+    def __post_init__(self):
+        _check_rate(self)
+        if self.mean_span < 1:
+            raise DataError(f"SpanCorruption.mean_span is {self.mean_span}; a span has 1 token or more.")
+
+    def counts(self, tokens: int) -> tuple[int, int]:
+        """Noise tokens and spans of a row; at least one token stays and one goes."""
+        noise = min(max(round(tokens * self.rate), 1), tokens - 1)
+        return noise, min(max(round(noise / self.mean_span), 1), noise, tokens - noise)
+
+    def room(self, tokens: int) -> tuple[int, int]:
+        noise, spans = self.counts(tokens)
+        return tokens - noise + spans + 1, noise + spans + 1
+
+    def __call__(self, ids: Ids, marks: Marks, chance: np.random.Generator) -> Pair:
+        noise, spans = self.counts(len(ids))
+        kept, gone = (_parts(total, spans, chance) for total in (len(ids) - noise, noise))
+        lengths = np.stack([kept, gone], axis=1).ravel()
+        return corrupted(ids, np.repeat(np.arange(2 * spans) % 2 == 1, lengths), marks)
+
+
+@dataclasses.dataclass(frozen=True)
+class IidDenoising:
+    """Each token is noise with probability `rate`; neighbouring noise is one span."""
+
+    rate: float = 0.15
+
+    def __post_init__(self):
+        _check_rate(self)
+
+    def room(self, tokens: int) -> tuple[int, int]:
+        return tokens + 1, tokens + tokens // 2 + 2
+
+    def __call__(self, ids: Ids, marks: Marks, chance: np.random.Generator) -> Pair:
+        return corrupted(ids, chance.random(len(ids)) < self.rate, marks)
+
+
+@dataclasses.dataclass(frozen=True)
+class PrefixLM:
+    """Inputs are the first tokens, targets the rest; `prefix` is their share, None draws the place uniformly from 1 to n - 1."""
+
+    prefix: float | None = None
+
+    def room(self, tokens: int) -> tuple[int, int]:
+        if self.prefix is None:
+            return tokens, tokens
+        first = self._first(tokens, None)
+        return first + 1, tokens - first + 1
+
+    def __call__(self, ids: Ids, marks: Marks, chance: np.random.Generator) -> Pair:
+        first = self._first(len(ids), chance)
+        return _ended(ids[:first], marks), _ended(ids[first:], marks)
+
+    def _first(self, tokens: int, chance: np.random.Generator | None) -> int:
+        return int(chance.integers(1, tokens)) if self.prefix is None else min(max(round(tokens * self.prefix), 1), tokens - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """One of several denoisers for each row, drawn by `rates`; `modes` are ids put in front of the inputs (UL2's [R], [S], [X]), if any."""
+
+    parts: Mapping[str, Denoiser]
+    rates: Mapping[str, float]
+    modes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.parts.keys() != self.rates.keys() or not self.parts or min(self.rates.values()) <= 0:
+            raise DataError(f"a Mixture of {', '.join(self.parts) or 'nothing'} needs a rate above 0 for each; seen {dict(self.rates)}.")
+
+    def room(self, tokens: int) -> tuple[int, int]:
+        inputs, targets = zip(*(part.room(tokens) for part in self.parts.values()), strict=True)
+        return max(inputs) + bool(self.modes), max(targets)
+
+    def __call__(self, ids: Ids, marks: Marks, chance: np.random.Generator) -> Pair:
+        names = list(self.parts)
+        rates = np.array([self.rates[name] for name in names], float)
+        name = names[chance.choice(len(names), p=rates / rates.sum())]
+        inputs, targets = self.parts[name](ids, marks, chance)
+        return (np.concatenate([[self.modes[name]], inputs]).astype(np.int32) if self.modes else inputs), targets
+
+
+def ul2(modes: Mapping[str, int] | None = None) -> Mixture:
+    """UL2's seven denoisers (Tay et al. 2022, table 2): two of T5's kind, four extreme ones, and the sequential one, in equal parts.
+
+    `modes`: ids of the tokens for r, x and s.
+    """
+    parts = {
+        "r-short": SpanCorruption(0.15, 3.0),
+        "r-long": SpanCorruption(0.15, 8.0),
+        "x-short": SpanCorruption(0.5, 3.0),
+        "x-middle": SpanCorruption(0.5, 8.0),
+        "x-long": SpanCorruption(0.15, 64.0),
+        "x-both": SpanCorruption(0.5, 64.0),
+        "s": PrefixLM(0.75),
+    }
+    return Mixture(parts, dict.fromkeys(parts, 1.0), {name: modes[name[0]] for name in parts} if modes else {})
+
+
+def tokens_for(denoiser: Denoiser, inputs: int) -> int:
+    """The longest row whose inputs fit: 568 tokens for 512 inputs of T5's span corruption."""
+    tokens = 2
+    if denoiser.room(tokens)[0] > inputs:
+        raise DataError(f"no row of {tokens} tokens or more has at most {inputs} inputs; give more.")
+    while denoiser.room(tokens + 1)[0] <= inputs:
+        tokens += 1
+    return tokens
+
+
+def corrupted(ids: Ids, noise: Bool[np.ndarray, "..."], marks: Marks) -> Pair:
+    """Inputs with a sentinel for each run of noise, targets with a sentinel before each run of noise."""
+    ids = np.asarray(ids, np.int32)
+    first = noise & ~np.concatenate([[False], noise[:-1]])
+    if first.sum() > len(marks.sentinels):
+        raise DataError(f"a row has {first.sum()} spans of noise, the vocabulary {len(marks.sentinels)} sentinels; take longer spans.")
+    sentinel = np.asarray(marks.sentinels, np.int32)[np.cumsum(first) - 1] if first.any() else ids
+    inputs = np.where(first, sentinel, ids)[~noise | first]
+    places = np.flatnonzero(first)
+    targets = np.insert(ids[noise], np.cumsum(noise)[places] - 1, sentinel[places])
+    return _ended(inputs, marks), _ended(targets, marks)
+
+
+def _parts(total: int, parts: int, chance: np.random.Generator) -> Int[np.ndarray, "..."]:
+    """`total` as a sum of `parts` positive numbers, every way equally likely."""
+    cuts = np.sort(chance.choice(total - 1, parts - 1, replace=False)) + 1
+    return np.diff(np.concatenate([[0], cuts, [total]]))
+
+
+def _ended(ids: Ids, marks: Marks) -> Ids:
+    return np.append(ids, marks.eos).astype(np.int32)
+
+
+def _check_rate(denoiser: SpanCorruption | IidDenoising) -> None:
+    if not 0 < denoiser.rate < 1:
+        raise DataError(f"{type(denoiser).__name__}.rate is {denoiser.rate}; expected a share between 0 and 1.")

@@ -1,0 +1,20 @@
+"""Mean negative log-likelihood of target tokens, with T5's z-loss as an option; shared by the text-to-text and the causal objective."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from rootstock.engine.sockets import Term
+
+
+def token_terms(
+    logits: Float[Array, "B T vocab"], labels: Int[Array, "B T"], weights: Float[Array, "B T"], z_loss: float
+) -> tuple[Term, dict[str, Term]]:
+    """The loss, -log p(label) + z_loss * log(Z)^2 with Z the sum of exponentials (Mesh TensorFlow, T5X: 1e-4), and metrics."""
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    likelihood = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0] - log_z
+    losses = z_loss * jnp.square(log_z) - likelihood
+    total = weights.sum()
+    right = jnp.where(logits.argmax(-1) == labels, weights, 0.0).sum()
+    metrics = {"token_accuracy": Term(right, total)} | ({"nll": Term(-(likelihood * weights).sum(), total)} if z_loss else {})
+    return Term((losses * weights).sum(), total), metrics
