@@ -56,7 +56,7 @@ def measure(workers: dict[str, Worker], asked: dict[str, tuple[str, dict]], roun
 
 
 def table(plan: dict, length: int, dropout: float, measured: dict, flops: float, rates: dict[str, float]) -> str:
-    """Markdown. Ratios are to our best step of the same dropout; only our operations are counted, so only we have a share of the matrix rate."""
+    """Markdown. Ratios are to our best step of the same dropout; only our operations are counted: only we have a share of the rate."""
     tokens = plan["batches"][length] * length
     ours = min(values["seconds"] for name, values in measured.items() if name.startswith("ours"))
     lines = [f"\nlength {length}, batch {plan['batches'][length]}, dropout {dropout:g}\n"]

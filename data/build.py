@@ -1,4 +1,7 @@
-"""Building a task's cache: one writer at a time, any number of worker processes, the same bytes for all numbers.
+"""Building a task's cache: one builder at a time, any number of worker processes, the same bytes for all numbers.
+
+The builder reads and cuts a split into parts; a worker makes a shard of each (tokenises, packs, writes it). A killed builder is started
+again: it reads again, and makes the shards that are not there.
 
 `python -m rootstock.data.build` reads a pickled (task, directory, workers) from standard input: how `cached` has a cache built in a process
 of its own. A DataError leaves as exit code 2 with its message as the only standard output; progress is on standard error. Standard input
@@ -8,15 +11,17 @@ stays open: its end is the end of who asked, and of the work.
 import collections
 import contextlib
 import fcntl
+import functools
 import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -24,11 +29,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rootstock.data import cache
+from rootstock.data import cache, shards
 from rootstock.data.errors import DataError
-from rootstock.data.tasks import Map, Task
+from rootstock.data.fields import Fields
+from rootstock.data.tasks import Task
+from rootstock.data.vocabularies import Vocabulary
 
-_AHEAD = 4  # pieces of work per worker that may wait, so that memory stays bounded
+Map = Callable[[Callable, Iterable], Iterable]
+
+_SHAPE = "unfinished.json"
 
 
 def build(task: Task, directory: str | Path, workers: int = 2, progress: bool = True) -> None:
@@ -42,18 +51,63 @@ def build(task: Task, directory: str | Path, workers: int = 2, progress: bool = 
         if (directory / cache.MANIFEST).is_file():
             check(task, directory)
             return
-        counts = {split: Counter(documents=0, dropped=0) for split in task.splits}
-        with _workers(workers) as each:
-            cache.write(
-                {split: _not_empty(task, split, task.rows(split, counts[split], each)) for split in task.splits},
-                directory,
-                task.fields(),
-                description=task.description(),
-                inputs=_inputs(task),
-                vocabulary=task.load_vocabulary(),
-                counts=counts,
-                progress=_show if progress else lambda split, rows: rows,
-            )
+        if directory.is_dir() and any(directory.iterdir()):
+            raise DataError(f"'{directory}' is there already and not empty; a cache is written to a new folder. Delete it or name another.")
+        with _partial_folder(directory, _shape(task)) as partial, _workers(workers) as each:
+            splits = {split: _build_split(task, split, partial, each, progress) for split in task.splits}
+            cache.finish(partial, directory, {**_shape(task), "inputs": _inputs(task), "splits": splits}, task.load_vocabulary())
+
+
+def _shape(task: Task) -> dict[str, Any]:
+    """What every shard of a cache has in common."""
+    fields = {name: {"shape": list(field.shape), "dtype": field.dtype} for name, field in task.fields().items()}
+    return json.loads(json.dumps({"task": task.description(), "fields": fields}))
+
+
+def _build_split(task: Task, split: str, partial: Path, each: Map, progress: bool) -> dict[str, Any]:
+    """Writes the shards of a split; what the manifest says of it."""
+    vocabulary = task.load_vocabulary()
+    drawn: Counter = Counter(documents=0, dropped=0)
+    make = functools.partial(_make, task.fields(), vocabulary)
+    named = ((partial / f"{split}-{number:05d}", pickle.dumps(part)) for number, part in enumerate(task.parts(split, drawn)))
+
+    def shown():
+        with tqdm(desc=f"caching {split}", unit=" rows", unit_scale=True, mininterval=0.5, file=sys.stderr, disable=not progress) as bar:
+            for shard in each(make, named):
+                bar.update(shard.entry["rows"])
+                yield shard
+
+    found = shards.summary(shown(), drawn, vocabulary)
+    if not found["rows"]:
+        read = ", ".join(map(str, task.inputs()[:3]))
+        raise DataError(
+            f"split '{split}' of the task '{task.name}' has no rows; read {read}. Give more text or another validation_fraction."
+        )
+    return found
+
+
+def _make(fields: Fields, vocabulary: Vocabulary, named: tuple[Path, bytes]) -> shards.Shard:
+    return shards.make(*named, fields, vocabulary)
+
+
+@contextlib.contextmanager
+def _partial_folder(directory: Path, shape: Mapping[str, Any]) -> Iterator[Path]:
+    """Where the shards are written. Whole ones stay when building stops for any reason, and the next start goes on from them."""
+    partial = cache.partial_folder(directory)
+    note = partial / _SHAPE
+    if partial.is_dir() and not (note.is_file() and json.loads(note.read_text()) == shape):
+        print(f"'{partial}' is the unfinished cache of another task and is deleted", file=sys.stderr)
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    if not note.is_file():
+        note.write_text(json.dumps(shape))
+    if whole := len(list(partial.glob(f"*{shards.NOTES}"))):
+        print(f"going on from the {whole} shards of '{partial}' that an earlier start finished", file=sys.stderr)
+    try:
+        yield partial
+    finally:
+        if partial.is_dir() and not any(partial.glob(f"*{shards.NOTES}")):
+            shutil.rmtree(partial)
 
 
 def check(task: Task, directory: str | Path) -> None:
@@ -83,21 +137,6 @@ def _inputs(task: Task) -> list[dict[str, Any]]:
     return [{"file": path.name, "bytes": path.stat().st_size} for path in task.inputs()]
 
 
-def _not_empty(task: Task, split: str, rows: Iterable) -> Iterator:
-    row = None
-    for row in rows:
-        yield row
-    if row is None:
-        read = ", ".join(map(str, task.inputs()[:3]))
-        raise DataError(
-            f"split '{split}' of the task '{task.name}' has no rows; read {read}. Give more text or another validation_fraction."
-        )
-
-
-def _show(split: str, rows: Iterable) -> Iterable:
-    return tqdm(rows, desc=f"caching {split}", unit=" rows", unit_scale=True, mininterval=0.5, file=sys.stderr)
-
-
 @contextlib.contextmanager
 def _lock(directory: Path) -> Iterator[None]:
     """Held while `directory` is looked at and written; the system lets it go when its holder dies."""
@@ -113,7 +152,7 @@ def _lock(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _workers(number: int) -> Iterator[Map]:
-    """A `map` over `number` processes that keeps the order and never holds more than a few results."""
+    """A `map` over `number` processes that keeps the order and draws no more than one item beyond those at work, so memory is bounded."""
     if number <= 1:
         yield map
         return
@@ -121,14 +160,14 @@ def _workers(number: int) -> Iterator[Map]:
     # Threads inside every worker would only get in each other's way.
     previous = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    pool = ProcessPoolExecutor(number, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), initializer=_end_with_the_builder)
 
     def each(function: Callable, items: Iterable) -> Iterator:
         waiting = collections.deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= _AHEAD * number:
+                if len(waiting) > number:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -143,6 +182,16 @@ def _workers(number: int) -> Iterator[Map]:
             del os.environ["TOKENIZERS_PARALLELISM"]
         else:
             os.environ["TOKENIZERS_PARALLELISM"] = previous
+
+
+def _end_with_the_builder() -> None:
+    """In a worker: a killed builder cannot tell it to stop, and it would wait for work for ever."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -4,14 +4,12 @@
     DIRECTORY/vocabulary/                the vocabulary that made the ids, for `vocabularies.load`
     DIRECTORY/SPLIT-00000.array_record   rows, each the plain bytes of its fields one after another
 
-A cache is written beside its place and renamed when whole, so a folder with a manifest is a whole cache.
+A cache is written (`build`) beside its place and renamed when whole, so a folder with a manifest is a whole cache.
 """
 
-import hashlib
 import json
-import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import resource
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,102 +17,17 @@ import numpy as np
 from jaxtyping import Int
 
 from rootstock.data.errors import DataError
-from rootstock.data.fields import Field, Fields, record_dtype
+from rootstock.data.fields import Field, record_dtype
+from rootstock.data.shards import sha256
 from rootstock.data.vocabularies import Vocabulary
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary"
 PARTIAL = ".partial"
+RATES = "mixture.json"
 
-_GATHER = 4096  # rows that statistics are counted over at once
-# A record by itself is what a random read touches; zstd makes token rows five times smaller.
-_WRITER_OPTIONS = "group_size:1,zstd:1"
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
-
-
-class Statistics:
-    """Counts over the rows of a split: slots, filled slots, and each non-special id."""
-
-    def __init__(self, vocabulary: Vocabulary | None):
-        self._special = list(vocabulary.special_ids) if vocabulary else []
-        self._counts = np.zeros(vocabulary.size if vocabulary else 0, np.int64)
-        self._slots = self._filled = 0
-
-    def add(self, rows: np.ndarray) -> None:
-        """Counts rows in the record layout; rows without `input_ids` and `segment_ids` have no such counts."""
-        if not {"input_ids", "segment_ids"} <= set(rows.dtype.names):
-            return
-        real = rows["segment_ids"] != 0
-        self._slots += real.size
-        self._filled += int(real.sum())
-        counts = np.bincount(rows["input_ids"][real], minlength=len(self._counts))
-        self._counts = counts + np.pad(self._counts, (0, len(counts) - len(self._counts)))
-
-    def summary(self) -> dict[str, Any]:
-        """`tokens` and `unigram_entropy` (nats) leave out the special pieces, framing and padding."""
-        counts = self._counts.copy()
-        counts[self._special] = 0
-        tokens = int(counts.sum())
-        shares = counts[counts > 0] / max(tokens, 1)
-        return {
-            "slots": self._slots,
-            "filled": self._filled,
-            "tokens": tokens,
-            "unigram_entropy": float(-(shares * np.log(shares)).sum()),
-        }
-
-
-def write(
-    splits: Mapping[str, Iterable[Mapping[str, np.ndarray]]],
-    directory: str | Path,
-    fields: Fields,
-    *,
-    description: Mapping[str, Any],
-    inputs: Sequence[Mapping[str, Any]] = (),
-    vocabulary: Vocabulary | None = None,
-    counts: Mapping[str, Counter] | None = None,
-    rows_per_shard: int = 65536,
-    progress: Callable[[str, Iterable], Iterable] = lambda split, rows: rows,
-) -> None:
-    """Writes every split's rows. `description` and `inputs` (file names and sizes) say what the rows are; `counts` holds, for each split,
-    what the task counts while its rows are drawn (documents, dropped); `progress` may wrap the rows of a split."""
-    directory = Path(directory)
-    if directory.is_dir() and any(directory.iterdir()):
-        raise DataError(f"'{directory}' is there already and not empty; a cache is written to a new folder. Delete it or name another.")
-    partial = partial_folder(directory)
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed writer left
-    partial.mkdir(parents=True)
-    try:
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "task": dict(description),
-            "inputs": list(inputs),
-            "vocabulary": None,
-            "fields": {name: {"shape": list(field.shape), "dtype": field.dtype} for name, field in fields.items()},
-            "splits": {},
-        }
-        if vocabulary:
-            vocabulary.save(partial / VOCABULARY)
-            manifest["vocabulary"] = {"sha256": vocabulary.checksum, "size": vocabulary.size, "lowercase": vocabulary.lowercase}
-        for split, rows in splits.items():
-            statistics = Statistics(vocabulary)
-            shards = [
-                _write_shard(partial / name, records)
-                for name, records in _shards(split, progress(split, rows), fields, statistics, rows_per_shard)
-            ]
-            manifest["splits"][split] = {
-                "rows": sum(shard["rows"] for shard in shards),
-                **statistics.summary(),
-                **(counts or {}).get(split, {}),
-                "shards": shards,
-            }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        if directory.is_dir():
-            directory.rmdir()
-        partial.rename(directory)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def partial_folder(directory: Path) -> Path:
@@ -122,64 +35,18 @@ def partial_folder(directory: Path) -> Path:
     return directory.with_name(directory.name + PARTIAL)
 
 
-def _shards(split, rows, fields, statistics, rows_per_shard) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """For each shard its file name and its records, drawn from `rows` as they are asked for."""
-    blocks = _blocks(rows, record_dtype(fields), min(_GATHER, rows_per_shard))
-    block = next(blocks, None)
-    shard = 0
-    while block is not None:
-
-        def records():
-            nonlocal block
-            written = 0
-            while block is not None and written < rows_per_shard:
-                taken, rest = np.split(block, [rows_per_shard - written])
-                statistics.add(taken)
-                yield from map(np.void.tobytes, taken)
-                written += len(taken)
-                block = rest if len(rest) else next(blocks, None)
-
-        yield f"{split}-{shard:05d}.array_record", records()
-        shard += 1
-
-
-def _blocks(rows: Iterable, dtype: np.dtype, size: int) -> Iterator[np.ndarray]:
-    """Rows gathered into arrays of the record layout, each field checked."""
-    block = np.zeros(size, dtype)
-    filled = 0
-    for row in rows:
-        if row.keys() != dtype.fields.keys():
-            raise DataError(f"a row has the fields {', '.join(row)}; expected {', '.join(dtype.names)}.")
-        for name in dtype.names:
-            expected = dtype[name]
-            value = np.asarray(row[name])
-            if value.shape != expected.shape or value.dtype != expected.base:
-                seen = f"{value.dtype}{list(value.shape)}"
-                raise DataError(f"field {name} of a row is {seen}; expected {expected.base}{list(expected.shape)}.")
-            block[name][filled] = value
-        filled += 1
-        if filled == size:
-            yield block
-            block, filled = np.zeros(size, dtype), 0
-    if filled:
-        yield block[:filled]
-
-
-def _write_shard(path: Path, records: Iterator[bytes]) -> dict[str, Any]:
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
-    rows = 0
-    for record in records:
-        writer.write(record)
-        rows += 1
-    writer.close()
-    return {"file": path.name, "rows": rows, "bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def finish(partial: Path, directory: Path, manifest: Mapping[str, Any], vocabulary: Vocabulary) -> None:
+    """Makes the folder of a cache out of the one in which its shards were written; `manifest` is completed by what is known here."""
+    vocabulary.save(partial / VOCABULARY)
+    known = {"sha256": vocabulary.checksum, "size": vocabulary.size, "lowercase": vocabulary.lowercase}
+    (partial / MANIFEST).write_text(json.dumps({"format": FORMAT, **manifest, "vocabulary": known}, indent=1) + "\n")
+    if directory.is_dir():
+        directory.rmdir()
+    partial.rename(directory)
+    kept = {shard["file"] for split in manifest["splits"].values() for shard in split["shards"]} | {MANIFEST, VOCABULARY}
+    for path in directory.iterdir():  # notes, and what killed workers left
+        if path.name not in kept:
+            path.unlink()
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
@@ -208,14 +75,15 @@ class Source:
             raise DataError(f"the cache '{directory}' has no split '{split}'; it has {', '.join(self.manifest['splits'])}.")
         self.statistics: dict[str, Any] = {k: v for k, v in self.manifest["splits"][split].items() if k != "shards"}
         self.fields = {name: Field(tuple(f["shape"]), f["dtype"]) for name, f in self.manifest["fields"].items()}
-        self.vocabulary = str(self.directory / VOCABULARY) if self.manifest["vocabulary"] else None
-        self.vocabulary_checksum = self.manifest["vocabulary"]["sha256"] if self.manifest["vocabulary"] else None
+        self.vocabulary = str(self.directory / VOCABULARY)
+        self.vocabulary_checksum = self.manifest["vocabulary"]["sha256"]
         self._shards = self.manifest["splits"][split]["shards"]
         self._starts = np.cumsum([0] + [shard["rows"] for shard in self._shards])
         self._dtype = record_dtype(self.fields)
         self._readers: dict[int, Any] = {}
         for shard in self._shards:
             self._check_size(shard)
+        _allow_open_files(len(self._shards))
 
     def _check_size(self, shard: Mapping[str, Any]) -> None:
         path = self.directory / shard["file"]
@@ -229,7 +97,7 @@ class Source:
         """Reads every shard and compares its SHA-256 with the manifest."""
         for shard in self._shards:
             path = self.directory / shard["file"]
-            if (found := _sha256(path)) != shard["sha256"]:
+            if (found := sha256(path)) != shard["sha256"]:
                 sums = f"{found}, the manifest says {shard['sha256']}"
                 raise DataError(f"'{path}' is damaged: its SHA-256 is {sums}. Copy or build the cache anew.")
 
@@ -271,6 +139,30 @@ class Source:
 
     def __reduce__(self):
         return Source, (self.directory, self.split)
+
+
+def _allow_open_files(more: int) -> None:
+    """A shard stays open once it has been read from, and many systems allow 1,024 files unless asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = soft + more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def write_rates(directory: Path, rates: Mapping[str, float]) -> None:
+    """Says of a folder of caches how they are mixed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / RATES).write_text(json.dumps({"rates": dict(rates)}, indent=1) + "\n")
+
+
+def read_rates(directory: str | Path) -> dict[str, float]:
+    path = Path(directory) / RATES
+    try:
+        return dict(json.loads(path.read_text())["rates"])
+    except FileNotFoundError as error:
+        raise DataError(f"'{directory}' holds no mixture of caches: '{path}' is missing. `cache_tasks --mixture` writes it.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"'{path}' does not give the rates of a mixture: {error!r}.") from error
 
 
 def baseline(source: Source) -> dict[str, float]:

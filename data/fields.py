@@ -33,3 +33,9 @@ def record_dtype(fields: Fields) -> np.dtype:
 def sequence_fields(length: int) -> dict[str, Field]:
     """What every encoder task has: `segment_ids` are 0 where there is padding, `positions` restart in each piece."""
     return {name: Field((length,)) for name in ("input_ids", "token_type_ids", "segment_ids", "positions")}
+
+
+def pair_fields(input_length: int, target_length: int) -> dict[str, Field]:
+    """What every encoder-decoder task has; inputs and targets that belong together have the same segment number."""
+    inputs = {name: Field((input_length,)) for name in ("input_ids", "segment_ids", "positions")}
+    return inputs | {name: Field((target_length,)) for name in ("target_ids", "target_segment_ids", "target_positions")}

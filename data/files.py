@@ -1,4 +1,4 @@
-"""Finding and reading text files: plain, gzip or xz, UTF-8."""
+"""Finding and reading text files: plain, gzip, xz or zstd, UTF-8."""
 
 import glob
 import gzip
@@ -6,14 +6,16 @@ import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from rootstock.data.errors import DataError
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
-TEXT_SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
+COMPRESSED = (".gz", ".xz", ".zst")
+KINDS = (".txt", ".jsonl", ".parquet")  # those that a folder stands for
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 _DAMAGED = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+_WINDOW = 31  # log2 of the bytes that zstd may look back: what `zstd --long=31` makes is read too
 _LOOK_FOR_NUL = 8192  # bytes at the start of a file, as git does to tell a binary file
 
 
@@ -31,7 +33,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def expand(patterns: str | Sequence[str]) -> list[Path]:
-    """The files that one glob, or each of several, stands for, sorted. A folder stands for the text files right inside it.
+    """The files that one glob, or each of several, stands for, sorted. A folder stands for the files of `KINDS` right inside it.
 
     As in `resolve`, what the working folder does not hold is looked for in the package's own folder.
     """
@@ -47,13 +49,37 @@ def expand(patterns: str | Sequence[str]) -> list[Path]:
                 found += matches
                 break
         else:
-            kind = f"no file that ends in {', '.join(TEXT_SUFFIXES)}" if any(Path(p).is_dir() for p in places) else "no file"
+            kind = (
+                f"no file that ends in {', '.join(KINDS)} (or {', '.join(COMPRESSED)} after it)"
+                if any(Path(p).is_dir() for p in places)
+                else "no file"
+            )
             raise DataError(f"'{pattern}' matches {kind}; looked for " + " and ".join(f"'{Path.cwd() / place}'" for place in places) + ".")
     return list(dict.fromkeys(found))
 
 
 def _text_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name.endswith(TEXT_SUFFIXES))
+    return sorted(path for path in folder.iterdir() if kind(path) in KINDS)
+
+
+def kind(path: Path) -> str:
+    """The suffix of a file without that of its compression: ".jsonl" for x.jsonl.gz."""
+    return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix
+
+
+def _open(path: Path) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
+    """The bytes of a file, and what a damaged one raises."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb"), _DAMAGED
+    if path.suffix == ".xz":
+        return lzma.open(path, "rb"), _DAMAGED
+    if path.suffix != ".zst":
+        return open(path, "rb"), _DAMAGED
+    try:
+        from backports import zstd
+    except ImportError as error:
+        raise DataError(f"reading '{path}' needs backports.zstd, which is not installed: pip install 'rootstock[corpora]'.") from error
+    return zstd.open(path, "rb", options={zstd.DecompressionParameter.window_log_max: _WINDOW}), (*_DAMAGED, zstd.ZstdError)
 
 
 class TextFile:
@@ -67,7 +93,7 @@ class TextFile:
         self.path = Path(path)
         if not self.path.is_file():
             raise DataError(f"'{self.path}' is not a file.")
-        self._file = _OPENERS.get(self.path.suffix, open)(self.path, "rb")
+        self._file, self._damaged = _open(self.path)
 
     def __enter__(self) -> "TextFile":
         return self
@@ -82,7 +108,7 @@ class TextFile:
                 for raw in self._file:
                     yield self._decode(raw, offset)
                     offset += len(raw)
-        except _DAMAGED as error:
+        except self._damaged as error:
             raise DataError(f"'{self.path}' is a damaged {self.path.suffix} file: {error} (after {offset:,} bytes of text).") from error
 
     def read(self) -> str:
@@ -90,18 +116,20 @@ class TextFile:
 
     def _decode(self, raw: bytes, offset: int) -> str:
         if offset < _LOOK_FOR_NUL and (nul := raw.find(b"\0")) >= 0:
-            raise DataError(f"'{self.path}' is a binary file (a zero at byte {offset + nul:,}), expected UTF-8 text, plain, .gz or .xz.")
+            raise DataError(
+                f"'{self.path}' is a binary file (a zero at byte {offset + nul:,}), expected UTF-8 text, plain, .gz, .xz or .zst."
+            )
         try:
             line = raw.decode("utf-8-sig" if offset == 0 else "utf-8")
         except UnicodeDecodeError as error:
             seen = raw[error.start]
             raise DataError(
                 f"'{self.path}' is not UTF-8 text: byte 0x{seen:02x} at offset {offset + error.start:,} ({error.reason}). "
-                "Convert it to UTF-8 first; compressed files must end in .gz or .xz."
+                "Convert it to UTF-8 first; compressed files must end in .gz, .xz or .zst."
             ) from error
         return line[:-2] + "\n" if line.endswith("\r\n") else line
 
 
 def open_text(path: str | Path) -> TextFile:
-    """Opens a UTF-8 text file, compressed if its name ends in .gz or .xz."""
+    """Opens a UTF-8 text file, compressed if its name ends in .gz, .xz or .zst."""
     return TextFile(path)

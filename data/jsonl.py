@@ -35,6 +35,19 @@ class Record:
     def text(self, key: str) -> str:
         return self.get(key, str)
 
+    def optional_text(self, key: str) -> str:
+        """A text without the blanks at its ends, "" for null. Half of a surrogate pair, which JSON can spell, is no text."""
+        if self.values.get(key, _MISSING) is None:
+            return ""
+        text = self.text(key)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise self.wrong(
+                f"'{key}' holds {text[error.start]!r} at character {error.start:,}, which is no character of Unicode"
+            ) from error
+        return text.strip()
+
     def integer(self, key: str) -> int:
         return self.get(key, int)
 

@@ -13,18 +13,17 @@ import dataclasses
 import functools
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
-from rootstock.data import files as text_files
-from rootstock.data import framing, vocabularies
+from rootstock.data import framing
 from rootstock.data.errors import DataError
 from rootstock.data.fields import Field, sequence_fields
 from rootstock.data.sentences import sentences
-from rootstock.data.tasks import PLACE, Map, Row, Task, batched
-from rootstock.data.text import documents_of
+from rootstock.data.tasks import Part, Row, batched
+from rootstock.data.text import DocumentTask, documents_of
+from rootstock.data.vocabularies import Vocabulary
 
 Sentences = list[list[int]]  # a document
 
@@ -33,14 +32,9 @@ _SHORTEST = 2  # pieces: one for each side
 
 
 @dataclasses.dataclass(frozen=True)
-class SentencePairTask(Task):
-    """Rows [CLS] A [SEP] B [SEP] with `is_random_next`: 0 = B follows A, 1 = B is from elsewhere."""
+class SentencePairTask(DocumentTask):
+    """Rows [CLS] A [SEP] B [SEP] with `is_random_next`: 0 = B follows A, 1 = B is from elsewhere. Splits are those of `text.TextTask`."""
 
-    files: str | Sequence[str] = dataclasses.field(metadata=PLACE)  # globs or folders
-    vocabulary: str = dataclasses.field(metadata=PLACE)
-    length: int
-    validation_fraction: float = 0.02
-    characters: int = 4096  # as in `text.TextTask`: the splits are the same
     short_seq_prob: float = 0.1
     random_next_prob: float = 0.5
     dupe_factor: int = 10
@@ -58,29 +52,12 @@ class SentencePairTask(Task):
     def name(self) -> str:
         return "sentence_pairs"
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return ("train", "validation") if self.validation_fraction else ("train",)
-
     def fields(self) -> dict[str, Field]:
         return sequence_fields(self.length) | {"is_random_next": Field(())}
 
-    def inputs(self) -> list[Path]:
-        return text_files.expand(self.files)
-
-    def rows(self, split: str, counts: Counter | None = None, each: Map = map) -> Iterator[Row]:
-        vocabulary = self.load_vocabulary()
-        counts = Counter() if counts is None else counts
-        encode = functools.partial(_encode, vocabulary.path, vocabulary.lowercase)
-        encoded = (document for some in each(encode, batched(documents_of(self, split), _BATCH)) for document in some)
-        for number, block in enumerate(batched(encoded, self.block)):
-            counts["documents"] += len(block)
-            block = [document for document in block if document]
-            for copy in range(self.dupe_factor if split == "train" else 1):
-                chance = random.Random(f"{self.seed}/{number}/{copy}")
-                for index in range(len(block)):
-                    for a, b, is_random in self.pairs(block, index, chance):
-                        yield framing.frame(a, b, vocabulary, self.length) | {"is_random_next": np.int32(is_random)}
+    def parts(self, split: str, counts: Counter) -> Iterator[Part]:
+        blocks = enumerate(batched(documents_of(self, split, counts), self.block))
+        return (functools.partial(_rows, self, split, number, texts) for number, texts in blocks)
 
     def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
         """The pairs of one document of a block, already cut to the row."""
@@ -104,6 +81,19 @@ class SentencePairTask(Task):
                 b = _joined(chunk[split:])
                 start = end
             yield *_fitted(a, b, room, chance), is_random
+
+
+def _rows(task: SentencePairTask, split: str, number: int, texts: list[str], counts: Counter) -> Iterator[Row]:
+    vocabulary = task.load_vocabulary()
+    encoded = [document for some in batched(texts, _BATCH) for document in _encode(vocabulary, some)]
+    counts["documents"] += len(encoded)
+    block = [document for document in encoded if document]
+    counts["dropped"] += len(encoded) - len(block)
+    for copy in range(task.dupe_factor if split == "train" else 1):
+        chance = random.Random(f"{task.seed}/{number}/{copy}")
+        for index in range(len(block)):
+            for a, b, is_random in task.pairs(block, index, chance):
+                yield framing.frame(a, b, vocabulary, task.length) | {"is_random_next": np.int32(is_random)}
 
 
 def _from_elsewhere(block: list[Sentences], index: int, wanted: int, chance: random.Random) -> list[int]:
@@ -133,8 +123,7 @@ def _joined(parts: list[list[int]]) -> list[int]:
     return [i for part in parts for i in part]
 
 
-def _encode(path: str, lowercase: bool, texts: list[str]) -> list[Sentences]:
-    vocabulary = vocabularies.load(path, lowercase)
+def _encode(vocabulary: Vocabulary, texts: list[str]) -> list[Sentences]:
     cut = [sentences(text) for text in texts]
     flat = iter(vocabulary.encode_batch([sentence for some in cut for sentence in some]))
     encoded = [[next(flat) for _ in some] for some in cut]

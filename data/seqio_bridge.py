@@ -1,27 +1,34 @@
 """Between our tasks and seqio, both ways. Needs the extra `data`; importing seqio takes 7 seconds, so only building and live reading do it.
 
 `to_seqio` gives a task of ours as a seqio.Task for seqio mixtures. Its source makes finished rows (see `tasks` for why), so it has no
-preprocessors; a mixture, trimmer or feature converter goes on from there. `SeqioText` is the way back: any registered seqio Task or
-Mixture as packed pretraining rows.
+preprocessors; a mixture, trimmer or feature converter goes on from there. The way back is one of these, which `find` tells apart:
+
+    SeqioText    documents (strings or ids) of one feature, packed as pretraining rows of an encoder
+    SeqioPairs   `inputs` and `targets`, which the task has tokenised, trimmed and closed, packed for encoder-decoders
+    SeqioRows    finished rows, such as `to_seqio` gives
 """
 
 import dataclasses
 import functools
 import importlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from rootstock.data import packing
 from rootstock.data.errors import DataError
-from rootstock.data.fields import Field, sequence_fields
-from rootstock.data.tasks import PLACE, Map, Row, Task, batched
-from rootstock.data.text import encode_documents
-from rootstock.data.vocabularies import seqio_vocabulary
+from rootstock.data.fields import Field, pair_fields, sequence_fields
+from rootstock.data.mixtures import normalised
+from rootstock.data.shards import sha256
+from rootstock.data.tasks import PLACE, InParts, Part, Row, Task, batched, parted
+from rootstock.data.text import packed
+from rootstock.data.vocabularies import Vocabulary, seqio_vocabulary
 
-_BATCH = 64
+_ROWS = 1 << 14  # pairs or rows in a part
 
 
 def require_seqio(what: str) -> ModuleType:
@@ -66,17 +73,10 @@ def to_seqio(task: Task, name: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class SeqioText(Task):
-    """The text of a registered seqio Task or Mixture, packed like `text.TextTask`. Every example is a document.
-
-    `feature` holds either strings, which `vocabulary` then turns into ids, or ids that this very vocabulary made (padding is dropped).
-    """
-
+class _SeqioTask(InParts):
     provider: str  # the name in seqio's registry
     module: str  # the Python module that registers it
     vocabulary: str = dataclasses.field(metadata=PLACE)
-    length: int
-    feature: str = "targets"
 
     @property
     def name(self) -> str:
@@ -84,46 +84,139 @@ class SeqioText(Task):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return tuple(split for split in ("train", "validation") if split in self._provider().splits)
-
-    def fields(self) -> dict[str, Field]:
-        return sequence_fields(self.length)
+        return tuple(registered(self.provider, self.module).splits)
 
     def inputs(self) -> list[Path]:
         return []  # seqio knows what it reads
 
-    def rows(self, split: str, counts: Counter | None = None, each: Map = map) -> Iterator[Row]:
-        vocabulary = self.load_vocabulary()
-        counts = Counter() if counts is None else counts
-        encode = functools.partial(_encode, vocabulary.path, vocabulary.lowercase, vocabulary.pad_id)
-
-        def pieces():
-            for encoded in each(encode, batched(self._documents(split), _BATCH)):
-                for ids in encoded:
-                    counts["documents"] += 1
-                    counts["dropped"] += not ids
-                    yield from packing.cut(ids, self.length)
-
-        return packing.pack(pieces(), self.length, vocabulary)
-
-    def _documents(self, split: str) -> Iterator[str | list[int]]:
-        dataset = self._provider().get_dataset(sequence_length=None, split=split, shuffle=False, num_epochs=1)
-        if self.feature not in dataset.element_spec:
-            raise DataError(f"the seqio task '{self.provider}' has no feature '{self.feature}'; it has {', '.join(dataset.element_spec)}.")
-        for example in dataset.as_numpy_iterator():
-            value = example[self.feature]
-            yield value.decode() if isinstance(value, bytes) else value.tolist()
-
-    def _provider(self) -> Any:
-        seqio = require_seqio(f"the seqio task '{self.provider}'")
-        try:
-            importlib.import_module(self.module)
-            return seqio.get_mixture_or_task(self.provider)
-        except (ImportError, ValueError) as error:
-            raise DataError(f"the module '{self.module}' gives no seqio task or mixture '{self.provider}': {error}") from error
+    def examples(self, split: str, sequence_length: dict[str, int] | None, *features: str) -> Iterator[list[Any]]:
+        """These features of each example, in the order of the files."""
+        task = registered(self.provider, self.module)
+        dataset = task.get_dataset(sequence_length=sequence_length, split=split, shuffle=False, num_epochs=1, seed=0)
+        for feature in features:
+            if feature not in dataset.element_spec:
+                found = ", ".join(dataset.element_spec)
+                raise DataError(f"the seqio task '{self.provider}' has no feature '{feature}'; it has {found}.")
+            if not dataset.element_spec[feature].dtype.is_floating and dataset.element_spec[feature].dtype != "string":
+                check_vocabulary(self.provider, feature, task.output_features.get(feature), self.load_vocabulary())
+        return ([example[feature] for feature in features] for example in dataset.as_numpy_iterator())
 
 
-def _encode(path: str, lowercase: bool, pad: int, documents: list[str | list[int]]) -> list[list[int]]:
-    texts = [document for document in documents if isinstance(document, str)]
-    encoded = iter(encode_documents(path, lowercase, texts))
-    return [next(encoded) if isinstance(document, str) else [i for i in document if i != pad] for document in documents]
+@dataclasses.dataclass(frozen=True)
+class SeqioText(_SeqioTask):
+    """The text of a registered seqio Task, packed like `text.TextTask`. Every example is a document.
+
+    `feature` holds either strings, which `vocabulary` then turns into ids, or ids that this very vocabulary made (padding is dropped).
+    """
+
+    length: int
+    feature: str = "targets"
+
+    def fields(self) -> dict[str, Field]:
+        return sequence_fields(self.length)
+
+    def parts(self, split: str, counts: Counter) -> Iterator[Part]:
+        found = (value for (value,) in self.examples(split, None, self.feature))
+        documents = (value.decode() if isinstance(value, bytes) else value for value in found)
+        return (functools.partial(_packed, self.length, self.load_vocabulary(), some) for some in parted(documents))
+
+
+@dataclasses.dataclass(frozen=True)
+class SeqioPairs(_SeqioTask):
+    """The inputs and targets of a registered seqio Task, packed. Pairs with an empty side are dropped and counted."""
+
+    length: int
+    target_length: int
+
+    def fields(self) -> dict[str, Field]:
+        return pair_fields(self.length, self.target_length)
+
+    def parts(self, split: str, counts: Counter) -> Iterator[Part]:
+        lengths = {"inputs": self.length, "targets": self.target_length}
+        pairs = (tuple(pair) for pair in self.examples(split, lengths, *lengths))
+        return (functools.partial(_packed_pairs, self, some) for some in batched(pairs, _ROWS))
+
+
+@dataclasses.dataclass(frozen=True)
+class SeqioRows(_SeqioTask):
+    """The finished rows of a registered seqio Task: every feature has a fixed shape."""
+
+    def fields(self) -> dict[str, Field]:
+        task = registered(self.provider, self.module)
+        spec = task.get_dataset(sequence_length=None, split=self.splits[0], shuffle=False, num_epochs=1).element_spec
+        loose = [name for name, leaf in spec.items() if not leaf.shape.is_fully_defined()]
+        if loose:
+            raise DataError(
+                f"the seqio task '{self.provider}' has neither `inputs` and `targets` nor rows of fixed shape: "
+                f"{', '.join(loose)} vary in length. Name the feature that holds its documents."
+            )
+        return {name: Field(tuple(leaf.shape), leaf.dtype.name) for name, leaf in spec.items()}
+
+    def parts(self, split: str, counts: Counter) -> Iterator[Part]:
+        names = list(self.fields())
+        return (functools.partial(_finished, names, rows) for rows in batched(self.examples(split, None, *names), _ROWS))
+
+
+def find(provider: str, module: str, vocabulary: str, length: int, target_length: int | None, feature: str | None) -> Task:
+    """A registered seqio Task as rows of ours. `feature` names where its documents are; without it the features decide."""
+    features = set(registered(provider, module).output_features)
+    if feature or features == {"targets"}:
+        return SeqioText(provider, module, vocabulary, length, feature or "targets")
+    if {"inputs", "targets"} <= features:
+        if not target_length:
+            raise DataError(f"the seqio task '{provider}' has inputs and targets; give the length of the targets too.")
+        return SeqioPairs(provider, module, vocabulary, length, target_length)
+    return SeqioRows(provider, module, vocabulary)
+
+
+def components(provider: str, module: str) -> dict[str, float] | None:
+    """The tasks of a registered seqio Mixture with their rates; None for a Task."""
+    found = registered(provider, module)
+    if not hasattr(found, "get_rate"):
+        return None
+    try:
+        found._check_compatible_features()
+        return normalised({task.name: found.get_rate(task) for task in found.tasks})
+    except ValueError as error:
+        raise DataError(f"the tasks of the seqio mixture '{provider}' cannot be mixed: {error}") from error
+
+
+def registered(provider: str, module: str) -> Any:
+    seqio = require_seqio(f"the seqio task '{provider}'")
+    try:
+        importlib.import_module(module)
+        return seqio.get_mixture_or_task(provider)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"the module '{module}' gives no seqio task or mixture '{provider}': {error}") from error
+
+
+def check_vocabulary(provider: str, feature: str, described: Any, vocabulary: Vocabulary) -> None:
+    """Raises if a feature's ids were made by a vocabulary that is known to be another one."""
+    kind = getattr(described, "vocabulary", None)
+    file = getattr(kind, "sentencepiece_model_file", None)
+    checksum = sha256(Path(file)) if file and Path(file).is_file() else getattr(kind, "checksum", None)
+    if checksum not in (None, vocabulary.checksum):
+        raise DataError(
+            f"feature '{feature}' of the seqio task '{provider}' is made with another vocabulary than '{vocabulary.path}': SHA-256 "
+            f"{checksum} there, {vocabulary.checksum} here."
+        )
+
+
+def _packed(length: int, vocabulary: Vocabulary, documents: list[str | np.ndarray], counts: Counter) -> Iterator[Row]:
+    if isinstance(documents[0], str):
+        return packed(length, vocabulary, documents, counts)
+    counts["documents"] += len(documents)
+    ids = [[i for i in document.tolist() if i != vocabulary.pad_id] for document in documents]
+    counts["dropped"] += sum(not document for document in ids)
+    return packing.pack((piece for document in ids for piece in packing.cut(document, length)), length, vocabulary)
+
+
+def _packed_pairs(task: SeqioPairs, pairs: Sequence[tuple[np.ndarray, np.ndarray]], counts: Counter) -> Iterator[Row]:
+    whole = [pair for pair in pairs if all(map(len, pair))]
+    counts.update(documents=len(pairs), dropped=len(pairs) - len(whole))
+    return packing.pack_pairs(whole, task.length, task.target_length, task.load_vocabulary())
+
+
+def _finished(names: list[str], rows: Sequence[list], counts: Counter) -> Iterator[Row]:
+    counts["documents"] += len(rows)
+    return (dict(zip(names, row, strict=True)) for row in rows)

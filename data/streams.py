@@ -2,20 +2,22 @@
 
 A stream has no state. Row i of `Shuffled` lies in epoch i // n, at place i % n of that epoch's own permutation, which grain's
 `index_shuffle` computes for one index at a time; so any batch of any epoch is found at once, and a run that stops
-at example i goes on at example i on any number of processes.
+at example i goes on at example i on any number of processes. `Interleaved` and `Mixed` are several such streams at once.
 """
 
 import abc
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
 
+from rootstock.data import cache, mixtures
 from rootstock.data.errors import DataError
-from rootstock.data.fields import Fields
+from rootstock.data.fields import Fields, sequence_fields
 
 Batch = dict[str, np.ndarray]
 
@@ -61,10 +63,10 @@ class _Stream(abc.ABC):
     def batch(self, start: int, size: int, shard: int = 0, shards: int = 1) -> Batch:
         """Rows [start, start + size) of the stream; of them only part `shard` of `shards` equal parts."""
         part = _divide(size, shards)
-        return self._rows(np.arange(start + shard * part, start + (shard + 1) * part))
+        return self.rows(np.arange(start + shard * part, start + (shard + 1) * part))
 
     @abc.abstractmethod
-    def _rows(self, places: Int64[np.ndarray, "B"]) -> Batch:
+    def rows(self, places: Int64[np.ndarray, "B"]) -> Batch:
         """The rows at these places of the stream."""
 
 
@@ -86,7 +88,7 @@ class Shuffled(_Stream):
             np.int64,
         )
 
-    def _rows(self, places: Int64[np.ndarray, "B"]) -> Batch:
+    def rows(self, places: Int64[np.ndarray, "B"]) -> Batch:
         return self.source.read_batch(self.order(places)) | {WEIGHT: np.ones(len(places), np.float32)}
 
 
@@ -96,7 +98,7 @@ class Ordered(_Stream):
     def __len__(self) -> int:
         return len(self.source)
 
-    def _rows(self, places: Int64[np.ndarray, "B"]) -> Batch:
+    def rows(self, places: Int64[np.ndarray, "B"]) -> Batch:
         real = places < len(self.source)
         read = self.source.read_batch(places[real])
         padded = {name: np.zeros((len(places), *field.shape), field.dtype) for name, field in self.source.fields.items()}
@@ -105,20 +107,93 @@ class Ordered(_Stream):
         return padded | {WEIGHT: real.astype(np.float32)}
 
 
+class Bucketed(Ordered):
+    """As `Ordered`, with every batch cut to the shortest of `lengths` that holds its longest row, so padding is not computed.
+
+    A batch has one of `len(lengths)` shapes, and what reads it is compiled as often: for evaluation and prediction, where rows that follow
+    one another are about as long (sorted input). A training step is compiled for one shape.
+    """
+
+    def __init__(self, source: Source, lengths: Sequence[int]):
+        super().__init__(source)
+        longest = source.fields["segment_ids"].shape[-1]
+        if sorted(set(lengths)) != list(lengths) or not lengths or lengths[0] < 1 or lengths[-1] != longest:
+            raise DataError(f"the lengths of buckets are {list(lengths)}; expected them to rise to {longest}, the length of a row.")
+        self.lengths = tuple(lengths)
+        segments = source.read_batch(np.arange(len(source)))["segment_ids"].reshape(len(source), -1, longest)
+        self._longest = ((segments != 0).any(1) * np.arange(1, longest + 1)).max(1)
+
+    def batch(self, start: int, size: int, shard: int = 0, shards: int = 1) -> Batch:
+        longest = max(self._longest[start : start + size], default=1)  # of the whole batch: every process cuts alike
+        length = next(length for length in self.lengths if length >= longest)
+        rows = super().batch(start, size, shard, shards)
+        return {name: np.ascontiguousarray(values[..., :length]) if name in sequence_fields(0) else values for name, values in rows.items()}
+
+
+class Interleaved:
+    """Several sources as one stream: example i is from the source that `mixtures.order` says. All have the same fields and vocabulary.
+
+    After any number of examples each source has given its part of them to less than one; `shares` says what the parts are.
+    """
+
+    def __init__(self, streams: Mapping[str, Shuffled], rates: Mapping[str, float]):
+        _check_same_names(streams, rates)
+        _check_vocabularies(streams)
+        fields = {name: dict(stream.source.fields) for name, stream in streams.items()}
+        first, *others = fields
+        if different := next((name for name in others if fields[name] != fields[first]), None):
+            raise DataError(
+                f"the sources of a mixture have one set of fields; '{first}': {fields[first]}; '{different}': {fields[different]}."
+            )
+        self.streams = dict(streams)
+        self.shares = mixtures.cycle_shares({name: rates[name] for name in streams})
+
+    @classmethod
+    def cached(cls, directory: str | Path, split: str, seed: int) -> "Interleaved":
+        """The mixture that `cache_tasks --mixture` made of a seqio Mixture: a cache for each task, and their rates."""
+        rates = cache.read_rates(directory)
+        return cls({name: Shuffled(cache.Source(Path(directory) / name, split), seed) for name in rates}, rates)
+
+    @property
+    def vocabulary(self) -> str | None:
+        """The same for every stream."""
+        return next(iter(self.streams.values())).vocabulary
+
+    @property
+    def vocabulary_checksum(self) -> str | None:
+        return next(iter(self.streams.values())).vocabulary_checksum
+
+    def spec(self, size: int) -> dict[str, Any]:
+        return next(iter(self.streams.values())).spec(size)
+
+    def where(self, places: Int64[np.ndarray, "B"]) -> tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]:
+        """For each place of the stream the number of its source, and the place in that source's own stream."""
+        shares = tuple(self.shares.values())
+        sources, before = mixtures.order(shares)
+        cycles, rest = np.divmod(places, len(sources))
+        return sources[rest], cycles * np.array(shares)[sources[rest]] + before[rest]
+
+    def batch(self, start: int, size: int, shard: int = 0, shards: int = 1) -> Batch:
+        part = _divide(size, shards)
+        sources, places = self.where(np.arange(start + shard * part, start + (shard + 1) * part))
+        batch = {name: np.empty((part, *leaf.shape[1:]), leaf.dtype) for name, leaf in self.spec(part).items()}
+        for number, stream in enumerate(self.streams.values()):
+            mine = np.flatnonzero(sources == number)
+            if len(mine):
+                for name, values in stream.rows(places[mine]).items():
+                    batch[name][mine] = values
+        return batch
+
+
 class Mixed:
     """Several streams at once, each with a fixed share of every batch. A batch is a dict of batches by task."""
 
     def __init__(self, streams: Mapping[str, Shuffled], shares: Mapping[str, int]):
-        if streams.keys() != shares.keys() or not streams:
-            raise DataError(
-                f"a mixture needs a share for each of its streams, which are {', '.join(streams)}; shares are for {', '.join(shares)}."
-            )
+        _check_same_names(streams, shares)
         bad = {name: share for name, share in shares.items() if share < 1}
         if bad:
             raise DataError(f"the shares of a mixture are whole numbers from 1; seen {bad}.")
-        checksums = {name: stream.source.vocabulary_checksum for name, stream in streams.items()}
-        if len(set(checksums.values())) > 1:
-            raise DataError(f"the streams of a mixture were made with different vocabularies; their SHA-256: {checksums}.")
+        _check_vocabularies(streams)
         self.streams = dict(streams)
         self.shares = dict(shares)
         self._total = sum(shares.values())
@@ -147,6 +222,19 @@ class Mixed:
             fraction = f"{whole} x {self.shares[name]} / {self._total}"
             raise DataError(f"the {what} {whole} gives '{name}' {fraction} rows, which is no whole number; shares are {self.shares}.")
         return part
+
+
+def _check_same_names(streams: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    if streams.keys() != parts.keys() or not streams:
+        raise DataError(
+            f"a mixture needs a share for each of its streams, which are {', '.join(streams)}; shares are for {', '.join(parts)}."
+        )
+
+
+def _check_vocabularies(streams: Mapping[str, Shuffled]) -> None:
+    checksums = {name: stream.source.vocabulary_checksum for name, stream in streams.items()}
+    if len(set(checksums.values())) > 1:
+        raise DataError(f"the streams of a mixture were made with different vocabularies; their SHA-256: {checksums}.")
 
 
 def _divide(size: int, shards: int) -> int:

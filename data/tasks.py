@@ -6,8 +6,9 @@ The work is done there, and not in TensorFlow preprocessors, so that one code ma
 
 import abc
 import dataclasses
+import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from rootstock.data.fields import Field
 Row = dict[str, np.ndarray | np.generic]
 # Metadata of a dataclass field that says where something is, not what the rows are: it is left out of the description.
 PLACE = {"describes": False}
-Map = Callable[[Callable, Iterable], Iterable]  # `map`, or one that keeps the order and works in parallel
+Part = Callable[[Counter], Iterator[Row]]  # makes some rows, and counts what it meets; can be pickled
+
+_PART = 1 << 24  # characters: some seconds of tokenising, and a shard of ten or twenty megabytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +48,14 @@ class Task(abc.ABC):
         """The files that are read."""
 
     @abc.abstractmethod
-    def rows(self, split: str, counts: Counter | None = None, each: Map = map) -> Iterator[Row]:
-        """The rows of a split in their order. What the task counts on the way (documents, dropped) is added to `counts`;
-        `each` maps the costly part, and the rows do not depend on how."""
+    def rows(self, split: str, counts: Counter | None = None) -> Iterator[Row]:
+        """The rows of a split in their order. What the task counts on the way (documents, dropped) is added to `counts`."""
+
+    def parts(self, split: str, counts: Counter) -> Iterator[Part]:
+        """The rows of a split in parts that know nothing of one another: made in parallel, each a shard of the cache, and kept when
+        building is stopped. Drawing them is the cheap half of the work; what is counted in doing so goes to `counts`, the rest to the
+        Counter that a part is called with. All is one part unless the task is `InParts`."""
+        yield functools.partial(_whole, self, split)
 
     def load_vocabulary(self) -> vocabularies.Vocabulary:
         return vocabularies.load(self.vocabulary)
@@ -69,6 +77,35 @@ class Task(abc.ABC):
         from rootstock.data import seqio_bridge
 
         return seqio_bridge.to_seqio(self, name or self.name)
+
+
+class InParts(Task):
+    """A task that says its parts; its rows are theirs, one after another."""
+
+    @abc.abstractmethod
+    def parts(self, split: str, counts: Counter) -> Iterator[Part]: ...
+
+    def rows(self, split: str, counts: Counter | None = None) -> Iterator[Row]:
+        counts = Counter() if counts is None else counts
+        for part in self.parts(split, counts):
+            yield from part(counts)
+
+
+def _whole(task: Task, split: str, counts: Counter) -> Iterator[Row]:
+    return task.rows(split, counts)
+
+
+def parted(documents: Iterable[Sized], size: int = _PART) -> Iterator[list]:
+    """Documents gathered to `size` characters (or ids) and a little more. Depends on nothing but the documents."""
+    part, gathered = [], 0
+    for document in documents:
+        part.append(document)
+        gathered += len(document)
+        if gathered >= size:
+            yield part
+            part, gathered = [], 0
+    if part:
+        yield part
 
 
 def batched(items: Iterable, size: int) -> Iterator[Sequence]:

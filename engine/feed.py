@@ -19,19 +19,15 @@ def place(data: Data, start: int, size: int, partitioner: Partitioner) -> Batch:
     sharding = partitioner.batch
     if jax.process_count() == 1:
         return jax.tree.map(lambda x: jax.device_put(x, sharding), data.batch(start, size))
-    rows: dict[int, list[np.ndarray]] = {}
+    mine = {index[0].start or 0 for index in sharding.addressable_devices_indices_map((shards,)).values()}
+    rows = {shard: data.batch(start, size, shard, shards) for shard in sorted(mine)}
 
-    def leaf(number, spec):
-        def part(index):
-            shard = (index[0].start or 0) * shards // spec.shape[0]
-            if shard not in rows:
-                rows[shard] = jax.tree.leaves(data.batch(start, size, shard, shards))
-            return rows[shard][number]
+    def whole(*parts: np.ndarray):
+        shape = (len(parts[0]) * shards, *parts[0].shape[1:])
+        held = dict(zip(rows, parts, strict=True))
+        return jax.make_array_from_callback(shape, sharding, lambda index: held[(index[0].start or 0) * shards // shape[0]])
 
-        return jax.make_array_from_callback(spec.shape, sharding, part)
-
-    leaves, tree = jax.tree.flatten(data.spec(size))
-    return tree.unflatten(leaf(number, spec) for number, spec in enumerate(leaves))
+    return jax.tree.map(whole, *rows.values())
 
 
 def abstract(data: Data, size: int, partitioner: Partitioner) -> Batch:

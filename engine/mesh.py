@@ -37,6 +37,15 @@ class Shape:
         return tuple(sizes)
 
 
+def parse(text: str) -> Shape | None:
+    """`data=4,tensor=2` from a command line; None where nothing is said."""
+    try:
+        sizes = {name: int(number) for name, _, number in (part.partition("=") for part in text.split(",") if part)}
+        return Shape(**sizes) if sizes else None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--mesh={text} is not a mesh; write AXIS=N with commas between, with the axes {', '.join(AXES)}") from error
+
+
 def make(shape: Shape = Shape(), devices: list | None = None) -> jax.sharding.Mesh:
     """The mesh over `devices` (all by default). On several slices `replica` runs across them, so that only gradients cross the slow
     network.

@@ -1,63 +1,107 @@
 """Scores a fine-tuned checkpoint on the validation rows of its tasks, under the mesh and rules of training.
 
     python -m rootstock.finetune.evaluate --checkpoint=MODEL_DIR --tasks=boolq,copa
+    python -m rootstock.finetune.evaluate --checkpoint=MODEL_DIR --tasks=superglue --data_dir=DIR --submission=superglue.zip
 
-Prints a table with the majority baseline and writes it to MODEL_DIR/evaluation.json.
+--tasks=superglue and --tasks=glue stand for the whole suite: what the checkpoint has no head for, or the folder no files of, is listed as
+missing. Prints a table with the majority baseline and, for a suite, its averages and published peers. Writes MODEL_DIR/evaluation.json,
+evaluation.html and predictions/TASK.jsonl. --submission also predicts the test rows and writes the files that the leaderboard takes.
 """
 
 import argparse
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
+from typing import Any
 
+from rootstock.data.errors import DataError
+from rootstock.engine import mesh
 from rootstock.engine.errors import UserError
 from rootstock.engine.launch import guarded
+from rootstock.engine.model_dir import write_atomically
+from rootstock.finetune import evaluation_report, leaderboard, submission
+from rootstock.finetune.finetuned import Config
+from rootstock.finetune.outcome import Outcome, Result
+from rootstock.finetune.scores import Gathered
+from rootstock.finetune.tasks import Task, find, names
+
+SUITES = tuple(leaderboard.SUITES)
 
 
-def evaluate(
-    directory: str, tasks: list[str], data_dir: str, length: int | None = None, batch_size: int = 64, shape=None, split: str = "validation"
-) -> dict[str, dict[str, dict[str, float]]]:
-    """{task: {"scores": {metric: value}, "majority": {metric: value}, "rows": {"rows": n}}}. `shape` is a mesh shape; None is one
-    device.
+def predict(
+    directory: str,
+    tasks: Sequence[str],
+    data_dir: str,
+    length: int | None = None,
+    batch_size: int = 64,
+    shape: mesh.Shape | None = None,
+    split: str = "validation",
+    step: int | None = None,
+) -> Outcome:
+    """What the checkpoint in `directory` (of a step, the newest by default) says of a split of each task. `tasks` are names, or one suite:
+    then tasks without a head or without files are missing, otherwise they are mistakes. `shape` is a mesh shape; None is one device.
     """
     from rootstock.data.streams import Ordered
     from rootstock.engine.evaluate import Evaluation
     from rootstock.engine.load import load
     from rootstock.finetune import recipe
-    from rootstock.finetune.finetuned import Config
-    from rootstock.finetune.tasks import find
 
-    found = {name: find(name) for name in tasks}
+    whole = [name for name in tasks if name in SUITES]
+    found = {name: find(name) for named in tasks for name in (names(named) if named in SUITES else (named,))}
     vocabulary = recipe.vocabulary_of(directory)
-    blueprint, params = load(directory, shape)
+    blueprint, params = load(directory, shape, step)
     config = blueprint.model.config
     heads = config.heads if isinstance(config, Config) else {}
-    missing = [name for name in tasks if name not in heads]
-    if missing:
+    missing = {name: f"no head for {task.head_name}" for name, task in found.items() if task.head_name not in heads}
+    if missing and (not whole or len(missing) == len(found)):
         raise UserError(
             f"{directory} has no head for {', '.join(missing)}; it has heads for {', '.join(heads) or 'no task: fine-tune it first'}"
         )
-    length = length or config.encoder.config.max_length
-    results = {}
+    length, results = length or config.encoder.config.max_length, {}
     for name, task in found.items():
-        data = Ordered(task.read(data_dir, vocabulary, length, split))
-        results[name] = {
-            "scores": Evaluation(blueprint, task.probe(), data, batch_size)(params),
-            "majority": recipe.majority({name: data}).get(name, {}),
-            "rows": {"rows": len(data)},
-        }
-    return results
+        if name in missing:
+            continue
+        if whole and (absent := _absent(task, data_dir, vocabulary, length, split)):
+            missing[name] = absent
+            continue
+        rows = task.read(data_dir, vocabulary, length, split)
+        results[name] = Result(task, rows, Evaluation(blueprint, Gathered(task, rows), Ordered(rows), batch_size)(params))
+    if not results:
+        raise UserError(f"nothing of {', '.join(tasks)} can be predicted: {_because(missing)}")
+    return Outcome(results, {name: missing[name] for name in found if name in missing})
 
 
-def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """One line a task and metric, percentages where scores are shares."""
-    lines = [f"{'task':10} {'rows':>6}  {'metric':12} {'score':>7} {'majority':>9}"]
-    for name, result in results.items():
-        for metric, score in result["scores"].items():
-            majority = result["majority"].get(metric)
-            told = f"{100 * majority:9.1f}" if majority is not None else " " * 9
-            lines.append(f"{name:10} {result['rows']['rows']:6,}  {metric:12} {100 * score:7.1f} {told}")
-    return "\n".join(lines)
+def evaluate(directory: str, tasks: Sequence[str], data_dir: str, **how: Any) -> Outcome:
+    """`predict` for scoring: a split without any label is refused, or missing from a suite."""
+    outcome = predict(directory, tasks, data_dir, **how)
+    blind = [name for name, result in outcome.results.items() if not result.predictions.scored]
+    why = {name: f"the split '{outcome.results[name].split.split}' has no labels" for name in blind}
+    if blind and (len(blind) == len(outcome.results) or not set(tasks) & set(SUITES)):
+        raise UserError(
+            f"{blind[0]} cannot be scored: {why[blind[0]]} in {data_dir}. To write predictions on test rows for a leaderboard use "
+            "--submission=FILE.zip"
+        )
+    seen = {name: result for name, result in outcome.results.items() if name not in blind}
+    return Outcome(seen, outcome.missing | why)
+
+
+def scores(directory: str, tasks: Sequence[str], data_dir: str, **how: Any) -> dict[str, dict[str, float]]:
+    """{task: {metric: value}} of a checkpoint; `how` as `predict` has it."""
+    return evaluate(directory, tasks, data_dir, **how).scores
+
+
+def _absent(task: Task, data_dir: str, vocabulary: str, length: int, split: str) -> str:
+    """Why a split cannot be read, where its files are not there."""
+    wanted = task.splits.get(split, split)
+    try:
+        return "" if wanted in task.rows(data_dir, vocabulary, length).splits else f"no split '{wanted}' in {data_dir}"
+    except DataError as error:
+        return str(error)
+
+
+def _because(missing: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in missing.items())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,12 +109,14 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m rootstock.finetune.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", required=True, metavar="MODEL_DIR", help="of a fine-tuned model")
-    parser.add_argument("--tasks", required=True, help="names with commas between them: boolq,cb,copa,multirc,rte,wic,wsc or dotted paths")
+    parser.add_argument("--tasks", required=True, help="superglue, glue, or names with commas between them: boolq,cb,... or dotted paths")
     parser.add_argument(
         "--data_dir",
         default="data/demo/superglue",
-        help="folder with the official SuperGLUE folders (default: the tasks that come with the package)",
+        help="folder with the official folders, or a TFDS data_dir (default: the tasks that come with the package)",
     )
+    parser.add_argument("--split", default="validation", help="the rows to score (default: validation)")
+    parser.add_argument("--submission", metavar="FILE.zip", help="predict the test rows too, and write the leaderboard's files")
     parser.add_argument("--length", type=int, help="tokens a row (default: the model's positions)")
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument(
@@ -81,24 +127,35 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(flags: argparse.Namespace) -> None:
-    from rootstock.engine import mesh
-    from rootstock.engine.model_dir import write_atomically
-
-    try:
-        sizes = {name: int(number) for name, _, number in (part.partition("=") for part in flags.mesh.split(",") if part)}
-        shape = mesh.Shape(**sizes) if sizes else None
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"--mesh={flags.mesh} is not a mesh; write AXIS=N with commas between, with the axes {', '.join(mesh.AXES)}"
-        ) from error
     tasks = [name for name in flags.tasks.split(",") if name]
     if not tasks:
         raise UserError(f"--tasks={flags.tasks} names no task; write for example --tasks=boolq,copa")
     if flags.batch_size < 1:
         raise UserError(f"--batch_size={flags.batch_size} must be at least 1")
-    results = evaluate(flags.checkpoint, tasks, flags.data_dir, flags.length, flags.batch_size, shape)
-    write_atomically(pathlib.Path(flags.checkpoint) / "evaluation.json", json.dumps(results, indent=2) + "\n")
-    print(table(results))
+    if flags.submission:
+        submission.check([name for named in tasks for name in (names(named) if named in SUITES else (named,))])
+    how = {"length": flags.length, "batch_size": flags.batch_size, "shape": mesh.parse(flags.mesh)}
+    outcome = evaluate(flags.checkpoint, tasks, flags.data_dir, split=flags.split, **how)
+    _write(pathlib.Path(flags.checkpoint), outcome)
+    print(evaluation_report.table(outcome))
+    if flags.submission:
+        test = predict(flags.checkpoint, tasks, flags.data_dir, split="test", **how)
+        left = submission.write(flags.submission, {name: result.predictions for name, result in test.results.items()})
+        rows = sum(len(result.predictions) for result in test.results.values())
+        print(f"\n{flags.submission}: {rows:,} predictions on the test rows of {', '.join(test.results)}")
+        if left:
+            print(f"The leaderboard also wants {', '.join(left)}. {_because(test.missing)}".rstrip())
+
+
+def _write(directory: pathlib.Path, outcome: Outcome) -> None:
+    try:
+        (directory / "predictions").mkdir(exist_ok=True)
+        for name, result in outcome.results.items():
+            write_atomically(directory / "predictions" / f"{name}.jsonl", result.predictions.jsonl())
+        write_atomically(directory / "evaluation.json", json.dumps(outcome.plain(), indent=2) + "\n")
+        write_atomically(directory / "evaluation.html", evaluation_report.page(outcome, directory.name))
+    except OSError as error:
+        raise UserError(f"the scores cannot be written into {directory}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

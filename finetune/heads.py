@@ -5,13 +5,17 @@ BERT's `run_classifier.py`.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
+from rootstock.data.fields import Field
 from rootstock.engine.sockets import Batch
 from rootstock.models.layers.dense import BERT_INIT, Dense
 from rootstock.models.layers.dropout import dropout, split
@@ -29,6 +33,13 @@ class Head:
     outputs: int
     dropout: float = 0.1
     labels: tuple[str, ...] = ()
+
+
+class Answers(NamedTuple):
+    """What a head says of some rows: classes or numbers, and the probability of each class where it gives one class a row."""
+
+    values: Shaped[np.ndarray, "N ..."]
+    probabilities: Float[np.ndarray, "N classes"] | None = None
 
 
 def encode(encoder: nnx.Module, batch: Batch, key: Key[Array, ""] | None) -> Float[Array, "B L width"]:
@@ -64,6 +75,22 @@ class _Projection(nnx.Module):
         """Cross-entropy of each row."""
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch["label"], 0))
 
+    @staticmethod
+    def kept(logits: Array) -> Array:
+        """What evaluation brings to the host: the logits of a row, or the most probable class of a token."""
+        return logits
+
+    @staticmethod
+    def kept_shape(head: Head, fields: Mapping[str, Field]) -> tuple[int, ...]:
+        """The shape of that for one row."""
+        return (head.outputs,)
+
+    @staticmethod
+    def answers(kept: Float[np.ndarray, "N ..."]) -> Answers:
+        """What it says, on the host."""
+        shares = np.exp(kept.astype(np.float64) - kept.max(-1, keepdims=True))
+        return Answers(kept.argmax(-1), shares / shares.sum(-1, keepdims=True))
+
 
 class Classification(_Projection):
     """A sequence or a pair: tanh-pooled [CLS], logits [B, classes]."""
@@ -86,6 +113,10 @@ class Regression(Classification):
     def losses(logits: Float[Array, "B 1"], batch: Batch) -> Float[Array, "B"]:
         return jnp.square(logits[:, 0] - jnp.where(jnp.isfinite(batch["label"]), batch["label"], 0.0))
 
+    @staticmethod
+    def answers(kept: Float[np.ndarray, "N 1"]) -> Answers:
+        return Answers(kept[:, 0])
+
 
 class MultipleChoice(_Projection):
     """Inputs [B, choices, L]: one score for each choice, softmax over the choices; logits [B, choices]."""
@@ -99,6 +130,10 @@ class MultipleChoice(_Projection):
         rows, choices = batch["input_ids"].shape[:2]
         flat = {name: batch[name].reshape(rows * choices, -1) for name in INPUTS if name in batch}
         return self.project(encoder.pool(encode(encoder, flat, key_encoder)), key_head).reshape(rows, choices)
+
+    @staticmethod
+    def kept_shape(head: Head, fields: Mapping[str, Field]) -> tuple[int, ...]:
+        return fields["input_ids"].shape[:1]
 
 
 class SpanClassification(_Projection):
@@ -131,6 +166,18 @@ class TokenClassification(_Projection):
     def weights(batch: Batch) -> Float[Array, "B L"]:
         return jnp.where(batch["label"] >= 0, batch["weight"][:, None], 0.0)
 
+    @staticmethod
+    def kept(logits: Float[Array, "B L classes"]) -> Int[Array, "B L"]:
+        return predictions(logits)
+
+    @staticmethod
+    def kept_shape(head: Head, fields: Mapping[str, Field]) -> tuple[int, ...]:
+        return fields["label"].shape
+
+    @staticmethod
+    def answers(kept: Float[np.ndarray, "N ..."]) -> Answers:
+        return Answers(kept.astype(np.int32))
+
 
 class SpanExtraction(_Projection):
     """Where an answer begins and where its last token is: logits [B, L, 2], `label` [B, 2], -1 where there is no answer. The loss is the
@@ -156,6 +203,13 @@ class SpanExtraction(_Projection):
     def losses(logits: Float[Array, "B L 2"], batch: Batch) -> Float[Array, "B"]:
         labels = jnp.maximum(batch["label"], 0)
         return optax.softmax_cross_entropy_with_integer_labels(jnp.swapaxes(logits, 1, 2), labels).mean(-1)
+
+    @staticmethod
+    def kept(logits: Float[Array, "B L 2"]) -> Int[Array, "B 2"]:
+        return predictions(jnp.swapaxes(logits, 1, 2))
+
+    kept_shape = TokenClassification.kept_shape
+    answers = TokenClassification.answers
 
 
 def build(head: Head, width: int, key: Key[Array, ""]) -> _Projection:

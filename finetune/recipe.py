@@ -1,23 +1,26 @@
 """What fine-tuning recipes name: heads, data, probes and baselines of a list of tasks."""
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+import functools
+from collections.abc import Hashable, Mapping, Sequence
 
 from rootstock.data import vocabularies
+from rootstock.data.arrays import Arrays
 from rootstock.data.streams import Mixed, Ordered, Shuffled
 from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import read_config
 from rootstock.engine.sockets import Probe
-from rootstock.finetune import heads, metrics, scores
-from rootstock.finetune.tasks import find
+from rootstock.finetune import heads, scores
+from rootstock.finetune.tasks import Split, find
 
 
 def task_heads(tasks: Sequence[str], dropout: float = 0.1) -> dict[str, heads.Head]:
     """A head for each task."""
     if not tasks:
         raise UserError("TASKS is empty; name at least one task, as in --gin.TASKS=\"('boolq',)\"")
-    return {name: find(name).describe_head(dropout) for name in tasks}
+    found = {name: find(name) for name in tasks}
+    if other := next((task for task in found.values() if task.answered_by), None):
+        raise UserError(f"{other.name} is not trained on: its rows are answered by the head of {other.answered_by}; name that in TASKS")
+    return {name: task.describe_head(dropout) for name, task in found.items()}
 
 
 def vocabulary_of(directory: str) -> str:
@@ -38,33 +41,57 @@ def vocabulary_of(directory: str) -> str:
 
 
 def training(
-    tasks: Sequence[str], data_dir: str, vocabulary: str, length: int, seed: int, shares: Mapping[str, int] | None = None
+    tasks: Sequence[str],
+    data_dir: str,
+    vocabulary: str,
+    length: int,
+    seed: int,
+    shares: Mapping[str, int] | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> Mixed:
-    """The training rows of all tasks; a batch holds `shares` of each (by default as many of each)."""
+    """The training rows of all tasks; a batch holds `shares` of each (by default as many of each). Of a task in `limits` only so many
+    rows, the first ones.
+    """
     if shares is not None and (without := [name for name in tasks if name not in shares]):
         raise UserError(f"recipe.training.shares is {dict(shares)}; it has no share for {', '.join(without)}")
-    streams = {name: Shuffled(find(name).read(data_dir, vocabulary, length, "train"), seed) for name in tasks}
+    rows = {name: _first(_read(name, "train", data_dir, vocabulary, length), (limits or {}).get(name)) for name in tasks}
+    streams = {name: Shuffled(rows[name], seed) for name in tasks}
     chosen = dict.fromkeys(tasks, 1) if shares is None else {name: shares[name] for name in tasks}
     return Mixed(streams, chosen)
 
 
 def validation(tasks: Sequence[str], data_dir: str, vocabulary: str, length: int) -> dict[str, Ordered]:
     """The validation rows of each task, in order."""
-    return {name: Ordered(find(name).read(data_dir, vocabulary, length, "validation")) for name in tasks}
+    return {name: Ordered(_read(name, "validation", data_dir, vocabulary, length)) for name in tasks}
 
 
-def probes(tasks: Sequence[str]) -> dict[str, Probe]:
-    """The scores of each task."""
-    return {name: find(name).probe() for name in tasks}
+def _read(name: str, split: str, data_dir: str, vocabulary: str, length: int) -> Split:
+    return _read_once(name, split, data_dir, vocabulary, length, _state(name, data_dir, vocabulary, length))
+
+
+@functools.lru_cache(maxsize=16)
+def _read_once(name: str, split: str, data_dir: str, vocabulary: str, length: int, state: Hashable) -> Split:
+    """A recipe names the validation rows three times, for the evaluation, its probes and the baseline, and runs of several seeds read the
+    same training rows; the same files are read once.
+    """
+    return find(name).read(data_dir, vocabulary, length, split)
+
+
+def _first(rows: Split, count: int | None) -> Arrays:
+    return rows if count is None else Arrays({name: array[:count] for name, array in rows.arrays.items()}, rows.vocabulary)
+
+
+def _state(name: str, data_dir: str, vocabulary: str, length: int) -> Hashable:
+    """Changes when a file does."""
+    files = [(path.resolve(), path.stat()) for path in find(name).rows(data_dir, vocabulary, length).inputs()]
+    return vocabularies.load(vocabulary).checksum, tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in files)
+
+
+def probes(data: Mapping[str, Ordered]) -> dict[str, Probe]:
+    """The scores of each task on its validation rows."""
+    return {name: scores.Scores(find(name), rows.source) for name, rows in data.items()}
 
 
 def majority(data: Mapping[str, Ordered]) -> dict[str, dict[str, float]]:
-    """What always answering the most frequent label of the same rows scores, for tasks with classes."""
-    found = {}
-    for name, rows in data.items():
-        probe = find(name).probe()
-        if isinstance(probe, scores.ClassScores):
-            labels = rows.source.read_batch(np.arange(len(rows)))["label"].ravel()
-            counts = np.bincount(labels[labels >= 0], minlength=probe.classes)
-            found[name] = probe.finish(metrics.majority(np.diag(counts).astype(float)))
-    return found
+    """What always answering the most frequent label of the same rows scores."""
+    return {name: found for name, rows in data.items() if (found := find(name).majority(rows.source))}

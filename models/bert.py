@@ -8,6 +8,7 @@ gelu is the tanh approximation; Hugging Face's "gelu" is the exact one, which is
 
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +28,27 @@ from rootstock.models.layers.tap import tap
 from rootstock.models.outputs import Output
 
 
+@runtime_checkable
+class Head(Protocol):
+    """What the heads want to know of a configuration; DeBERTa's has it too."""
+
+    vocab_size: int
+    width: int
+    embedding_width: int | None
+    activation: Callable
+    norm_eps: float
+    init_std: float
+    dtype: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """BERT-base by default. `pooler` is off in encoders that were trained without sentence-level heads. `position_init`: of the
-    position table, where not drawn as the rest (`embed.Sinusoids`). `dtype` is the compute type; parameters are float32. `remat`: see
-    `stack.Stack`.
+    """BERT-base by default.
+
+    `embedding_width`: of the embeddings, where they are narrower and projected to `width` (ELECTRA, ALBERT). `position_offset`: entries of
+    the position table before the first position (RoBERTa). `position_init`: of the position table, where not drawn as the rest
+    (`embed.Sinusoids`). `token_types` may be 0. `pooler` is off in encoders that were trained without sentence-level heads. `dtype` is the
+    compute type; parameters are float32. `remat`: see `stack.Stack`.
     """
 
     vocab_size: int = 30522
@@ -46,6 +63,8 @@ class Config:
     norm_eps: float = 1e-12
     init_std: float = 0.02
     position_init: Initializer | None = None
+    position_offset: int = 0
+    embedding_width: int | None = None
     pooler: bool = True
     activation: Callable = activations.gelu
     attention: Callable = Attention
@@ -60,13 +79,13 @@ class Embeddings(nnx.Module):
 
     def __init__(self, config: Config, key: Key[Array, ""]):
         keys = jax.random.split(key, 3)
-        init = truncated_normal(config.init_std)
-        self.token = Embedding(keys[0], config.vocab_size, config.width, axis="vocab", init=init, dtype=config.dtype)
-        position_init = config.position_init or init
-        self.position = Embedding(keys[1], config.max_length, config.width, init=position_init, dtype=config.dtype)
-        self.token_type = Embedding(keys[2], config.token_types, config.width, init=init, dtype=config.dtype)
-        self.norm = LayerNorm(config.width, eps=config.norm_eps)
-        self.rate = config.dropout
+        width = config.embedding_width or config.width
+        how = dict(init=truncated_normal(config.init_std), dtype=config.dtype)
+        self.token = Embedding(keys[0], config.vocab_size, width, axis="vocab", **how)
+        self.position = Embedding(keys[1], config.max_length, width, **how | dict(init=config.position_init or how["init"]))
+        self.token_type = Embedding(keys[2], config.token_types, width, **how) if config.token_types else None
+        self.norm = LayerNorm(width, eps=config.norm_eps)
+        self.offset, self.rate = config.position_offset, config.dropout
 
     def __call__(
         self,
@@ -77,9 +96,10 @@ class Embeddings(nnx.Module):
     ) -> Float[Array, "B L width"]:
         if positions is None:
             positions = jnp.arange(input_ids.shape[1])[None]
-        if token_type_ids is None:
-            token_type_ids = jnp.zeros_like(input_ids)
-        x = self.token(input_ids) + self.token_type(token_type_ids) + self.position(positions)
+        x = self.token(input_ids)
+        if self.token_type is not None:
+            x = x + self.token_type(jnp.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
+        x = x + self.position(positions + self.offset)
         return tap("embeddings", dropout(self.norm(x), self.rate, key))
 
 
@@ -109,13 +129,19 @@ class Layer(nnx.Module):
 class Encoder(nnx.Module):
     """`BertModel`: embeddings, layers, and (`Config.pooler`) the tanh pooler over [CLS] for sentence-level heads."""
 
-    def __init__(self, config: Config, key: Key[Array, ""]):
+    def __init__(self, config: Config, key: Key[Array, ""], embeddings: Embeddings | None = None):
+        """`embeddings`: those of another encoder, to share them."""
         keys = jax.random.split(key, 3)
         self.config = config
-        self.embeddings = Embeddings(config, keys[0])
-        runs = stack.layout(config.layers, scan=config.scan)
-        self.layers = stack.Stack(keys[1], lambda key, _: Layer(config, key), runs, config.remat)
-        self.pooler = _square(config, keys[2]) if config.pooler else None
+        self.embeddings = Embeddings(config, keys[0]) if embeddings is None else embeddings
+        self.project = None if config.embedding_width is None else dense(config, jax.random.fold_in(key, 3), config.embedding_width)
+        self.layers = self.stacked(config, keys[1])
+        self.pooler = dense(config, keys[2]) if config.pooler else None
+
+    @staticmethod
+    def stacked(config: Config, key: Key[Array, ""]) -> stack.Stack:
+        """The layers; families that share them differ here."""
+        return stack.Stack(key, lambda key, _: Layer(config, key), stack.layout(config.layers, scan=config.scan), config.remat)
 
     def __call__(
         self,
@@ -130,10 +156,11 @@ class Encoder(nnx.Module):
 
         `key` turns dropout on.
         """
-        if input_ids.shape[1] > self.config.max_length:
-            raise ValueError(f"{input_ids.shape[1]} tokens are more than the {self.config.max_length} positions of this BERT")
+        if input_ids.shape[1] > (places := self.config.max_length - self.config.position_offset):
+            raise ValueError(f"{input_ids.shape[1]} tokens are more than the {places} positions of this BERT")
         key_embeddings, key_layers = split(key, 2)
-        x = constrain(self.embeddings(input_ids, token_type_ids, positions, key_embeddings), "batch", "length", "activation")
+        x = self.embeddings(input_ids, token_type_ids, positions, key_embeddings)
+        x = constrain(x if self.project is None else self.project(x), "batch", "length", "activation")
         per_layer = {} if key is None else {"key": jax.random.split(key_layers, self.config.layers)}
         return self.layers.run(x, {"segment_ids": segment_ids}, per_layer)
 
@@ -147,10 +174,11 @@ class Encoder(nnx.Module):
 class MaskedLMHead(nnx.Module):
     """LN(gelu(h W + b)) times the token table, plus an output bias: the table is tied, so it is an argument."""
 
-    def __init__(self, config: Config, key: Key[Array, ""]):
-        self.transform = _square(config, key)
+    def __init__(self, config: Head, key: Key[Array, ""]):
+        width = config.embedding_width or config.width
+        self.transform = dense(config, key, config.width, width)
         self.activation = nnx.data(activations.build(config.activation)) if isinstance(config.activation, type) else config.activation
-        self.norm = LayerNorm(config.width, eps=config.norm_eps)
+        self.norm = LayerNorm(width, eps=config.norm_eps)
         self.bias = parameter(jnp.zeros(config.vocab_size), ("vocab",))
 
     def __call__(self, hidden: Float[Array, "B S width"], table: Embedding) -> Float[Array, "B S vocab"]:
@@ -163,16 +191,20 @@ class MaskedLM(nnx.Module):
 
     encoder_class = Encoder
 
-    def __init__(self, config: Config, key: Key[Array, ""]):
+    def __init__(self, config: Head, key: Key[Array, ""]):
         key_encoder, key_mlm, _ = jax.random.split(key, 3)
         self.config = config
-        self.encoder = Encoder(config, key_encoder)
+        self.encoder = self.encoder_class(config, key_encoder)
         self.mlm = MaskedLMHead(config, key_mlm)
 
     def __call__(self, input_ids: Int[Array, "B L"], **inputs) -> Output:
         """Masked-LM scores at every position. Arguments as the encoder's."""
-        hidden = self.encoder(input_ids, **inputs)
+        hidden = self.hidden(input_ids, **inputs)
         return Output(logits=self.masked_lm_logits(hidden), last_hidden_state=hidden)
+
+    def hidden(self, input_ids: Int[Array, "B L"], **inputs) -> Float[Array, "B L width"]:
+        """What the head reads. Arguments as the encoder's."""
+        return self.encoder(input_ids, **inputs)
 
     def masked_lm_logits(self, hidden: Float[Array, "B S width"]) -> Float[Array, "B S vocab"]:
         """Scores in float32; give it only the positions that the loss needs."""
@@ -196,6 +228,8 @@ class PreTraining(MaskedLM):
         return self.nsp(self.encoder.pool(hidden)).astype(jnp.float32)
 
 
-def _square(config: Config, key: Key[Array, ""]) -> Dense:
+def dense(config: Head, key: Key[Array, ""], features_in: int | None = None, features_out: int | None = None) -> Dense:
+    """A projection beside the layers, by default of the model's width to itself."""
     init = truncated_normal(config.init_std)
-    return Dense(key, config.width, config.width, axes=("embed", None), init=init, dtype=config.dtype)
+    into, out_of = features_in or config.width, features_out or config.width
+    return Dense(key, into, out_of, axes=("embed", None), init=init, dtype=config.dtype)

@@ -29,15 +29,16 @@ FAMILY = Family(
         "layer_norm_eps": "norm_eps",
         "initializer_range": "init_std",
     },
-    # Configurations of 2018 lack some of these.
-    optional=frozenset({"hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range"}),
-    activation="hidden_act",
-    activations={
-        "gelu": activations.gelu,
-        "gelu_new": activations.gelu_tanh,
-        "gelu_pytorch_tanh": activations.gelu_tanh,
-        "relu": activations.relu,
+    choices={
+        "hidden_act": {
+            "gelu": {"activation": activations.gelu},
+            "gelu_new": {"activation": activations.gelu_tanh},
+            "gelu_pytorch_tanh": {"activation": activations.gelu_tanh},
+            "relu": {"activation": activations.relu},
+        }
     },
+    # Configurations of 2018 lack some of these.
+    defaults={"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "layer_norm_eps": 1e-12, "initializer_range": 0.02},
     fixed={"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False, "tie_word_embeddings": True},
     tensors=(
         Tensor("bert.embeddings.word_embeddings.weight", "encoder/embeddings/token/table"),

@@ -122,9 +122,16 @@ class Decoding:
     first_ids: Int[Array, "B 1"]
     offset: int = struct.field(pytree_node=False)
 
+    def spread(self, times: int) -> "Decoding":
+        """For `times` continuations of each prompt, one beside the other."""
+        real, first_ids = (jnp.repeat(x, times, axis=0) for x in (self.real, self.first_ids))
+        return self.replace(past=self.past.spread(times), real=real, first_ids=first_ids)
+
 
 class Decoder(nnx.Module):
     """Tokens to logits of the next ones."""
+
+    continues_inputs = True  # what it generates comes after its inputs
 
     def __init__(self, config: Config, key: Key[Array, ""]):
         keys = jax.random.split(key, 4)
@@ -185,16 +192,14 @@ class Decoder(nnx.Module):
         room = Cache.zeros(config.layers, batch, prompt - 1 + length, config.kv_heads or config.heads, head_dim, config.dtype)
         real = jnp.pad(real, ((0, 0), (0, length - 1)), constant_values=True)
         state = Decoding(room, real, input_ids[:, -1:], prompt - 1)
-        return state if prompt == 1 else self._advance(input_ids[:, :-1], 0, state)[1]
+        return state if prompt == 1 else self._advance(input_ids[:, :-1], jnp.zeros((), jnp.int32), state)[1]
 
     def step(self, input_ids: Int[Array, "B T"], index: Int[Array, ""], state: Decoding) -> tuple[Float[Array, "B T vocab_size"], Decoding]:
         """Logits of what comes after each of `input_ids`, of which the first is the `index`-th to be generated from."""
         hidden, state = self._advance(input_ids, state.offset + index, state)
         return self.logits(hidden), state
 
-    def _advance(
-        self, input_ids: Int[Array, "B T"], place: Int[Array, ""] | int, state: Decoding
-    ) -> tuple[Float[Array, "B T width"], Decoding]:
+    def _advance(self, input_ids: Int[Array, "B T"], place: Int[Array, ""], state: Decoding) -> tuple[Float[Array, "B T width"], Decoding]:
         queries, keys = place + jnp.arange(input_ids.shape[1]), jnp.arange(state.past.length)
         counted = jnp.maximum(jnp.cumsum(state.real, axis=1) - 1, 0)
         shared = {

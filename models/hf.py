@@ -1,6 +1,6 @@
 """Hugging Face's names beside ours: what a table of a family is, and how it is read from either side.
 
-A family's table stands beside its model as `FAMILY` in `models/{model_type}_hf.py`; a new family adds that file and nothing else.
+A family's table is a `Family` in a file `models/*_hf.py` beside its model; a new family adds that and nothing else.
 Nothing here touches a disk: configurations are the content of a config.json, tensors are arrays by name.
 """
 
@@ -23,18 +23,29 @@ class Mismatch(ValueError):
     """What stands in their files is no model of this family, or our model is none of theirs."""
 
 
+def always(config: Any) -> bool:
+    return True
+
+
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Their tensor, our canonical name, and whether the two are each other's transpose. `{i}` stands for a layer's number."""
+    """Their tensor, our canonical name, and whether the two are each other's transpose. `{i}` stands for a layer's number; `where` tells
+    of one of our configurations whether its models have this tensor.
+    """
 
     theirs: str
     ours: str
     transposed: bool = False
+    where: Callable[[Any], bool] = always
+
+
+def kernel(theirs: str, ours: str, where: Callable[[Any], bool] = always) -> Tensor:
+    """torch keeps the weight of a Linear as [out, in]; our kernels are [in, out]."""
+    return Tensor(f"{theirs}.weight", f"{ours}/kernel", True, where)
 
 
 def linear(theirs: str, ours: str) -> tuple[Tensor, Tensor]:
-    """torch keeps the weight of a Linear as [out, in]; our kernels are [in, out]."""
-    return Tensor(f"{theirs}.weight", f"{ours}/kernel", True), Tensor(f"{theirs}.bias", f"{ours}/bias")
+    return kernel(theirs, ours), Tensor(f"{theirs}.bias", f"{ours}/bias")
 
 
 def norm(theirs: str, ours: str) -> tuple[Tensor, Tensor]:
@@ -43,7 +54,7 @@ def norm(theirs: str, ours: str) -> tuple[Tensor, Tensor]:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """One of their classes: its tensors beside the encoder's, and whether the pooler must be there. `model` is our class; None where it is
+    """One of their classes: its tensors beside the family's, and whether the pooler must be there. `model` is our class; None where it is
     an encoder with at most one head, whose parameters the table calls `head/...`.
     """
 
@@ -52,32 +63,42 @@ class Form:
     pooler: bool = False
 
 
+def _one_stack(config: Any) -> int:
+    return config.layers
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """Everything that is particular to a family.
 
-    `config` and `encoder` are our classes. `fields` maps fields of their config.json to ours (those of `optional` may be left out there
-    and then have our default, which is theirs), `activation` names the field of theirs that chooses from `activations` (of several names
-    of one function the first is written). `fixed` holds fields that must have one value, which is also what their absence means. `forms` is
-    by the name of their class; the first is the encoder alone, whose tensors lack `prefix`. `aliases` are regular expressions for other
-    spellings, `tied` maps a copy to its original, `ignored` matches what is no parameter.
+    Configurations: `config` is our class. `fields` maps fields of their config.json to ours; `choices` maps the values that a field of
+    theirs may have to values of ours (of several with one meaning the first is written). `defaults` holds what their fields have when they
+    are left out, `fixed` fields that must have one value, which is also what their absence means; `ours` what our configurations of this
+    family have and config.json does not say. `ids` are the special pieces that config.json repeats: our name, and the id in a model
+    without a vocabulary.
+
+    Tensors: `forms` is by the name of their class. The first is the encoder alone where the family has an `encoder`; its tensors lack
+    `prefix`. `layers` gives the number of layers under each prefix of our names. `aliases` are regular expressions for other spellings,
+    `tied` maps a copy to its original, `ignored` matches what is no parameter.
     """
 
     model_type: str
     config: type
-    encoder: type
-    prefix: str
     fields: Mapping[str, str]
-    optional: frozenset[str]
-    activation: str
-    activations: Mapping[str, Callable]
+    choices: Mapping[str, Mapping[Any, Mapping[str, Any]]]
+    defaults: Mapping[str, Any]
     fixed: Mapping[str, Any]
     tensors: tuple[Tensor, ...]
-    pooler: tuple[Tensor, ...]
     forms: Mapping[str, Form]
-    aliases: tuple[tuple[str, str], ...]
-    tied: Mapping[str, str]
-    ignored: str
+    ours: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ids: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=lambda: {"pad_token_id": ("pad", 0)})
+    encoder: type | None = None
+    prefix: str = ""
+    pooler: tuple[Tensor, ...] = ()
+    layers: Mapping[str, Callable[[Any], int]] = dataclasses.field(default_factory=lambda: {"encoder/": _one_stack})
+    aliases: tuple[tuple[str, str], ...] = ()
+    tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ignored: str = r"(?!)"
 
     @property
     def every_tensor(self) -> Iterator[Tensor]:
@@ -89,9 +110,26 @@ class Family:
 def families() -> dict[str, Family]:
     """Every family that has a table, by `model_type`."""
     here = Path(__file__).parent
-    modules = (module.name for module in pkgutil.iter_modules([str(here)]) if module.name.endswith("_hf"))
-    found = (importlib.import_module(f"rootstock.models.{name}").FAMILY for name in modules)
-    return {family.model_type: family for family in found}
+    names = (module.name for module in pkgutil.iter_modules([str(here)]) if module.name.endswith("_hf"))
+    modules = [importlib.import_module(f"rootstock.models.{name}") for name in names]
+    return {found.model_type: found for module in modules for found in vars(module).values() if isinstance(found, Family)}
+
+
+def family_of(config: Any) -> Family:
+    """The family of one of our configurations; of several that have its class, the first that can express it."""
+    known = families()
+    found = [family for family in known.values() if family.config is type(config)]
+    if not found:
+        raise Mismatch(f"{type(config).__module__} has no table of Hugging Face's names; {', '.join(known)} have one")
+    return next((family for family in found if _speaks(family, config)), found[0])
+
+
+def _speaks(family: Family, config: Any) -> bool:
+    try:
+        config_back(family, config)
+    except Mismatch:
+        return False
+    return True
 
 
 # Configurations
@@ -102,45 +140,57 @@ def config(family: Family, theirs: Mapping[str, Any]) -> Any:
     for name, value in family.fixed.items():
         if (seen := theirs.get(name, value)) != value:
             raise Mismatch(f"{name} is {seen!r}; of {family.model_type} only {value!r} is known here")
-    activation = theirs.get(family.activation)
-    if not isinstance(activation, str) or activation not in family.activations:
-        raise Mismatch(f"{family.activation} is {activation!r}; known are {', '.join(family.activations)}")
-    values = {}
+    theirs, values = {**family.defaults, **theirs}, dict(family.ours)
+    for name, known in family.choices.items():
+        chosen = theirs.get(name)
+        if not isinstance(chosen, str | bool | None) or chosen not in known:
+            raise Mismatch(f"{name} is {chosen!r}; known are {', '.join(map(str, known))}")
+        values |= known[chosen]
     for name, ours in family.fields.items():
-        if name in theirs:
-            values[ours] = _number(name, theirs[name], _default(family, ours))
-        elif name not in family.optional:
+        if name not in theirs:
             raise Mismatch(f"the field {name} is missing")
-    return family.config(activation=family.activations[activation], **values)
+        values[ours] = _number(name, theirs[name], _default(family, ours))
+    return family.config(**values)
 
 
-def _default(family: Family, ours: str) -> int | float:
+def _default(family: Family, ours: str) -> int | float | None:
     return next(field.default for field in dataclasses.fields(family.config) if field.name == ours)
 
 
-def _number(name: str, value: Any, like: int | float) -> int | float:
-    """A size is a whole number of at least 1; a rate, deviation or epsilon is in [0, 1)."""
-    if isinstance(like, int) and type(value) is int and value >= 1:
+def _number(name: str, value: Any, like: int | float | None) -> int | float | None:
+    """A size is a whole number of at least 1, an id may be 0; a rate, deviation or epsilon is in [0, 1), a factor any number from 0."""
+    if isinstance(like, float):
+        if type(value) in (int, float) and math.isfinite(value) and 0 <= value and (value < 1 or like >= 1):
+            return float(value)
+        raise Mismatch(f"{name} is {value!r}; expected a number of at least 0{'' if like >= 1 else ' and below 1'}")
+    least = 1 if like is None else min(like, 1)
+    if (type(value) is int and value >= least) or (like is None and value is None):
         return value
-    if isinstance(like, float) and type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1:
-        return float(value)
-    wanted = "a whole number of at least 1" if isinstance(like, int) else "a number of at least 0 and below 1"
-    raise Mismatch(f"{name} is {value!r}; expected {wanted}")
+    raise Mismatch(f"{name} is {value!r}; expected a whole number of at least {least}")
 
 
 def config_back(family: Family, ours: Any) -> dict[str, Any]:
     """Their config.json, without `architectures`. Raises Mismatch for what they cannot express."""
-    mapped = {"activation", "pooler", *family.fields.values(), *OWN}
+    chosen = {field for known in family.choices.values() for values in known.values() for field in values}
+    mapped = {"pooler", *chosen, *family.fields.values(), *OWN}
     for field in dataclasses.fields(ours):
-        value = getattr(ours, field.name)
-        if field.name not in mapped and value != field.default:
-            raise Mismatch(f"Config.{field.name} is {_told(value)}; transformers' {family.model_type} knows only {_told(field.default)}")
-    names = [name for name, function in family.activations.items() if function is ours.activation]
-    if not names:
-        known = ", ".join(_told(function) for function in dict.fromkeys(family.activations.values()))
-        raise Mismatch(f"Config.activation is {_told(ours.activation)}; transformers' {family.model_type} knows {known}")
+        value, known = getattr(ours, field.name), family.ours.get(field.name, field.default)
+        if field.name not in mapped and value != known:
+            raise Mismatch(f"Config.{field.name} is {_told(value)}; transformers' {family.model_type} knows only {_told(known)}")
     fields = {name: getattr(ours, field) for name, field in family.fields.items()}
-    return {"model_type": family.model_type, **fields, family.activation: names[0], **family.fixed}
+    choices = {name: _chosen(family, known, ours) for name, known in family.choices.items()}
+    return {"model_type": family.model_type, **fields, **choices, **family.fixed}
+
+
+def _chosen(family: Family, known: Mapping[Any, Mapping[str, Any]], ours: Any) -> Any:
+    """The first value of theirs that means what stands in our configuration."""
+    for name, values in known.items():
+        if all(getattr(ours, field) == value for field, value in values.items()):
+            return name
+    fields = next(iter(known.values())).keys()
+    seen = " and ".join(f"Config.{field} is {_told(getattr(ours, field))}" for field in fields)
+    possible = dict.fromkeys(" with ".join(_told(value) for value in values.values()) for values in known.values())
+    raise Mismatch(f"{seen}; transformers' {family.model_type} knows {', '.join(possible)}")
 
 
 def _told(value: Any) -> str:
@@ -168,17 +218,17 @@ def spelt(family: Family, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def choose(family: Family, declared: str | None, names: set[str], layers: int) -> tuple[str, bool]:
+def choose(family: Family, declared: str | None, names: set[str], config: Any) -> tuple[str, bool]:
     """Which of their classes (`declared`, where config.json says it) holds exactly tensors of these names, and whether a pooler is there.
 
     Where a file has more than its declared class, as the released BERTs do, the class that all of it belongs to is taken.
     """
-    held = 1 + max((int(i) for name in names for i in _layer(family, name)), default=-1)
-    if held != layers:
-        raise Mismatch(f"config.json speaks of {layers} layers, the tensors are of {held}")
+    for prefix, count in family.layers.items():
+        _check_layers(family, prefix, count(config), names)
     if declared is not None and declared not in family.forms:
         raise Mismatch(f"the architecture {declared} is not known; known are {', '.join(family.forms)}")
-    fitting = [name for name in family.forms if not any(_compare(family, name, names, layers))]
+    compare = functools.partial(_compare, family, names, config)
+    fitting = [name for name in family.forms if not any(compare(name))]
     if declared in fitting:
         return declared, _has_pooler(family, names)
     larger = [name for name in fitting if declared is None or set(family.forms[name].tensors) > set(family.forms[declared].tensors)]
@@ -186,19 +236,34 @@ def choose(family: Family, declared: str | None, names: set[str], layers: int) -
         return larger[0], _has_pooler(family, names)
     if larger:
         raise Mismatch(f'the tensors may be those of {", ".join(larger)}; say which with "architectures" in config.json')
-    nearest = declared or min(family.forms, key=lambda name: sum(map(len, _compare(family, name, names, layers))))
-    missing, unexpected = _compare(family, nearest, names, layers)
+    nearest = declared or min(family.forms, key=lambda name: sum(map(len, compare(name))))
+    missing, unexpected = compare(nearest)
     raise Mismatch(f"the tensors are not those of {nearest}:{_listed('missing', missing)}{_listed('unexpected', unexpected)}")
 
 
-def _compare(family: Family, form: str, names: set[str], layers: int) -> tuple[set[str], set[str]]:
+def _check_layers(family: Family, prefix: str, wanted: int, names: set[str]) -> None:
+    rows = [_pattern(tensor.theirs) for tensor in family.tensors if tensor.ours.startswith(prefix) and "{i}" in tensor.ours]
+    held = 1 + max((int(found[1]) for name in names for row in rows if (found := row.fullmatch(name))), default=-1)
+    if held != wanted:
+        kind = prefix.replace("/", " ") if len(family.layers) > 1 else ""
+        raise Mismatch(f"config.json speaks of {wanted} {kind}layers, the tensors are of {held}")
+
+
+def _compare(family: Family, names: set[str], config: Any, form: str) -> tuple[set[str], set[str]]:
     """What is missing and what is unexpected if these are the tensors of `form`. A pooler may always be there."""
-    needed = {tensor.theirs for tensor in (*family.tensors, *family.forms[form].tensors)}
-    pooler = {tensor.theirs for tensor in family.pooler}
-    if family.forms[form].pooler or names & pooler:
-        needed |= pooler
-    whole = {name.replace("{i}", str(i)) for name in needed for i in range(layers)}
+    rows = [*family.tensors, *family.forms[form].tensors]
+    if family.forms[form].pooler or _has_pooler(family, names):
+        rows += family.pooler
+    whole = {name for tensor in rows if tensor.where(config) for name in _numbered(family, tensor, config)}
     return whole - names, names - whole
+
+
+def _numbered(family: Family, tensor: Tensor, config: Any) -> Iterator[str]:
+    """The names of theirs that a row stands for."""
+    if "{i}" not in tensor.theirs:
+        return iter((tensor.theirs,))
+    layers = next(count(config) for prefix, count in family.layers.items() if tensor.ours.startswith(prefix))
+    return (tensor.theirs.replace("{i}", str(i)) for i in range(layers))
 
 
 def _has_pooler(family: Family, names: set[str]) -> bool:
@@ -210,54 +275,54 @@ def _listed(what: str, names: set[str]) -> str:
     return f" {what} {', '.join(some)}{f' and {len(names) - 8} more' if len(names) > 8 else ''};" if names else ""
 
 
-def original(family: Family, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tensors without the copies of tied ones; a copy stands in for a missing original, and one that differs is refused."""
+def original(family: Family, config: Any, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors without the copies of tied ones; a copy stands in for a missing original, and one that differs is refused.
+
+    Where our model has a parameter of its own for a copy that the file lacks, the original stands in: transformers 5 ties whatever
+    it finds only once.
+    """
     found = dict(tensors)
+    untied = {tensor.theirs for tensor in family.every_tensor if tensor.where(config)}
     for copy, source in family.tied.items():
-        if copy in found:
+        if copy in untied and source in found:
+            found.setdefault(copy, found[source])
+        elif copy in found:
             value = found.pop(copy)
             if found.setdefault(source, value).shape != value.shape or not np.array_equal(found[source], value):
                 raise Mismatch(f"{copy} differs from {source}; here the two are one parameter (tied), so such a model cannot be converted")
     return found
 
 
-def canonical(family: Family, form: str, name: str) -> tuple[str, bool]:
-    """Our name for a tensor of one of their classes (spelt as in the table), and whether to transpose it."""
-    for tensor in _table(family, form):
-        if found := _pattern(tensor.theirs).fullmatch(name):
-            return tensor.ours.format(i=found[1] if found.groups() else ""), tensor.transposed
-    raise Mismatch(f"{name} is no tensor of {form}")
+class Table:
+    """The rows for one of their classes at one of our configurations."""
 
+    def __init__(self, family: Family, form: str, config: Any):
+        self.form = form
+        self.rows = [row for row in (*family.tensors, *family.pooler, *family.forms[form].tensors) if row.where(config)]
+        self.prefix = family.prefix if form == next(iter(family.forms)) else ""  # which their encoder alone does not write
 
-def convert(family: Family, form: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors of one of their classes, spelt as in the table, under our canonical names."""
-    named = {canonical(family, form, name): value for name, value in tensors.items()}
-    return {ours: value.T if transposed else value for (ours, transposed), value in named.items()}
+    def canonical(self, name: str) -> tuple[str, bool]:
+        """Our name for one of their tensors (spelt as in the table), and whether to transpose it."""
+        for row in self.rows:
+            if found := _pattern(row.theirs).fullmatch(name):
+                return row.ours.format(i=found[1] if found.groups() else ""), row.transposed
+        raise Mismatch(f"{name} is no tensor of {self.form}")
 
+    def convert(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Their tensors, spelt as in the table, under our canonical names."""
+        named = {self.canonical(name): value for name, value in tensors.items()}
+        return {ours: value.T if transposed else value for (ours, transposed), value in named.items()}
 
-def convert_back(family: Family, form: str, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Our parameters, by canonical name, as the tensors of one of their classes."""
-    bare = next(iter(family.forms))
-    found = {}
-    for name, value in params.items():
-        theirs, transposed = _theirs(family, form, name)
-        found[theirs.removeprefix(family.prefix) if form == bare else theirs] = value.T if transposed else value
-    return found
+    def convert_back(self, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Our parameters, by canonical name, as their tensors."""
+        named = {self._theirs(name): value for name, value in params.items()}
+        return {theirs.removeprefix(self.prefix): value.T if transposed else value for (theirs, transposed), value in named.items()}
 
-
-def _theirs(family: Family, form: str, name: str) -> tuple[str, bool]:
-    for tensor in _table(family, form):
-        if found := _pattern(tensor.ours).fullmatch(name):
-            return tensor.theirs.format(i=found[1] if found.groups() else ""), tensor.transposed
-    raise Mismatch(f"{form} has no tensor for our parameter {name}")
-
-
-def _table(family: Family, form: str) -> tuple[Tensor, ...]:
-    return (*family.tensors, *family.pooler, *family.forms[form].tensors)
-
-
-def _layer(family: Family, name: str) -> tuple[str, ...]:
-    return next((found.groups() for tensor in family.tensors if (found := _pattern(tensor.theirs).fullmatch(name))), ())
+    def _theirs(self, name: str) -> tuple[str, bool]:
+        for row in self.rows:
+            if found := _pattern(row.ours).fullmatch(name):
+                return row.theirs.format(i=found[1] if found.groups() else ""), row.transposed
+        raise Mismatch(f"{self.form} has no tensor for our parameter {name}")
 
 
 @functools.cache

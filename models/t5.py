@@ -134,17 +134,25 @@ class Layer(nnx.Module):
         normed = self.attention_norm(x)
         past = past.write(layer, index, *self.attention.keys_values(normed))
         x = x + self.attention.over(normed, *past.read(layer), bias=bias, mask=mask)
-        x = x + self.cross.over(self.cross_norm(x), *memory.read(layer), mask=memory_mask)
+        asked = self.cross_norm(x).reshape(len(memory_mask), -1, x.shape[-1])  # rows that share a memory ask it together
+        x = x + self.cross.over(asked, *memory.read(layer), mask=memory_mask).reshape(x.shape)
         return x + self.mlp(self.mlp_norm(x)), past
 
 
 @struct.dataclass
 class Decoding:
-    """Where a generation stands: what the decoder keeps of the targets so far and of the inputs, and which inputs are real."""
+    """Where a generation stands: what the decoder keeps of the targets so far and of the inputs, and which inputs are real. There may be
+    several targets for each of the inputs, one beside the other.
+    """
 
     past: Cache
     memory: Cache
     memory_mask: Bool[Array, "B 1 1 M"]
+    first_ids: Int[Array, "R 1"]
+
+    def spread(self, times: int) -> "Decoding":
+        """For `times` targets of each input; the memory is shared."""
+        return self.replace(past=self.past.spread(times), first_ids=jnp.repeat(self.first_ids, times, axis=0))
 
 
 class Encoder(nnx.Module):
@@ -181,15 +189,17 @@ class Decoder(nnx.Module):
         shared = {"segment_ids": segment_ids, "memory": memory, "memory_segment_ids": memory_segment_ids}
         return _run(self, x, shared, key)
 
-    def start(self, memory: Float[Array, "B M width"], memory_mask: Bool[Array, "B M"], length: int) -> Decoding:
-        """Before the first of at most `length` targets."""
+    def start(
+        self, memory: Float[Array, "B M width"], memory_mask: Bool[Array, "B M"], first_ids: Int[Array, "B 1"], length: int
+    ) -> Decoding:
+        """Before the first of at most `length` targets, of which `first_ids` are the inputs."""
         config = self.config
 
         def room(positions: int) -> Cache:
             return Cache.zeros(self.count, len(memory), positions, config.heads, config.head_dim, config.dtype)
 
         kept = self.layers.run(room(memory.shape[1]), {"memory": memory}, {"layer": jnp.arange(self.count)}, method="remember")
-        return Decoding(room(length), kept, memory_mask[:, None, None, :])
+        return Decoding(room(length), kept, memory_mask[:, None, None, :], first_ids)
 
     def step(self, x: Float[Array, "B T width"], index: Int[Array, ""], state: Decoding) -> tuple[Float[Array, "B T width"], Decoding]:
         """Hidden states of the targets at `index` and after it."""
@@ -207,6 +217,8 @@ class Decoder(nnx.Module):
 
 class T5(nnx.Module):
     """`T5ForConditionalGeneration`: inputs and targets to logits."""
+
+    continues_inputs = False  # what it generates answers its inputs
 
     def __init__(self, config: Config, key: Key[Array, ""]):
         keys = jax.random.split(key, 4)
@@ -248,7 +260,8 @@ class T5(nnx.Module):
     def start(self, input_ids: Int[Array, "B L"], segment_ids: Int[Array, "B L"] | None, length: int) -> Decoding:
         """Reads the inputs, for the generation of at most `length` targets."""
         memory = self.encode(input_ids, segment_ids=segment_ids)
-        return self.decoder.start(memory, jnp.ones_like(input_ids, bool) if segment_ids is None else segment_ids > 0, length)
+        real = jnp.ones_like(input_ids, bool) if segment_ids is None else segment_ids > 0
+        return self.decoder.start(memory, real, jnp.full((len(input_ids), 1), self.config.start_id, jnp.int32), length)
 
     def step(
         self, decoder_input_ids: Int[Array, "B T"], index: Int[Array, ""], state: Decoding

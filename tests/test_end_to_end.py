@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -88,16 +89,48 @@ def test_evaluate(tiny, finetuned, copied, capsys):
     flags = [f"--checkpoint={copied}", f"--data_dir={tiny.folder / 'superglue'}"]
     assert evaluate.main([*flags, "--tasks=boolq,copa,wsc"]) == 0
     shown = capsys.readouterr().out
-    written = json.loads((copied / "evaluation.json").read_text())
+    written = json.loads((copied / "evaluation.json").read_text())["tasks"]
     expected = final_scores(tiny, finetuned)
     assert {task: result["scores"]["accuracy"] for task, result in written.items()} == expected
-    assert {task: result["rows"]["rows"] for task, result in written.items()} == dict.fromkeys(TASKS, 11)
+    whole = {"documents": 11, "rows": 11, "answers": 11, "scored": 11, "unlabelled": 0}
+    assert {task: result["rows"] for task, result in written.items()} == dict.fromkeys(TASKS, whole)
     for task in TASKS:
-        assert re.search(
-            rf"{task} +11  accuracy +{100 * expected[task]:.1f} +{100 * written[task]['majority']['accuracy']:.1f}\n", shown + "\n"
-        )
+        majority = 100 * written[task]["majority"]["accuracy"]
+        assert re.search(rf"{task} +accuracy +11 +{100 * expected[task]:.1f} +{majority:.1f} ", shown)
+        lines = [json.loads(line) for line in (copied / "predictions" / f"{task}.jsonl").read_text().splitlines()]
+        assert [line["idx"] for line in lines] == list(range(11))
+        assert np.mean([line["label"] == line["prediction"] for line in lines]) == pytest.approx(expected[task])
+    assert "SuperGLUE, mean of 8 tasks: " in shown and "partial: 3 of 8, without cb, multirc, record, rte, wic" in shown
     assert evaluate.main([*flags, "--tasks=copa", "--mesh=data=4,tensor=2", "--batch_size=8"]) == 0
-    assert json.loads((copied / "evaluation.json").read_text())["copa"] == written["copa"]
+    assert json.loads((copied / "evaluation.json").read_text())["tasks"]["copa"] == written["copa"]
+
+
+def test_evaluate_a_suite(tiny, copied, capsys, tmp_path):
+    """What is missing is listed with its reason, and the archive holds the test rows of what there is."""
+    shutil.copytree(tiny.folder / "superglue", tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "WSC")
+    for task, keys in (("BoolQ", ("question", "passage")), ("COPA", ("premise", "choice1", "choice2", "question"))):
+        rows = [json.loads(line) for line in (tmp_path / "data" / task / "val.jsonl").read_text().splitlines()]
+        blind = [{"idx": row["idx"], **{key: row[key] for key in keys}} for row in rows]
+        (tmp_path / "data" / task / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in blind))
+    flags = [f"--checkpoint={copied}", f"--data_dir={tmp_path / 'data'}"]
+    assert evaluate.main([*flags, "--tasks=superglue", f"--submission={tmp_path / 's.zip'}"]) == 0
+    shown = capsys.readouterr().out
+    written = json.loads((copied / "evaluation.json").read_text())
+    assert list(written["tasks"]) == ["boolq", "copa"] and list(written["missing"]) == "cb multirc record rte wic wsc axb axg".split()
+    assert "missing axb: no head for rte" in shown and "missing wsc: '" in shown and "holds nothing of wsc" in shown
+    assert (written["averages"][0]["count"], written["averages"][0]["whole"]) == (2, 8)
+    assert written["averages"][0]["value"] == pytest.approx(np.mean([task["headline"] for task in written["tasks"].values()]))
+    assert "22 predictions on the test rows of boolq, copa" in shown and "The leaderboard also wants CB.jsonl, MultiRC.jsonl" in shown
+    page = (copied / "evaluation.html").read_text()
+    assert "BERT-large" in page and "missing wsc" in page
+    with zipfile.ZipFile(tmp_path / "s.zip") as archive:
+        assert archive.namelist() == ["BoolQ.jsonl", "COPA.jsonl"]
+        answers = [json.loads(line) for line in archive.read("BoolQ.jsonl").splitlines()]
+    validation = [json.loads(line) for line in (copied / "predictions" / "boolq.jsonl").read_text().splitlines()]
+    assert answers == [{"idx": line["idx"], "label": line["prediction"].lower()} for line in validation]
+    assert evaluate.main([*flags, "--tasks=boolq", "--split=test"]) == 2
+    assert "boolq cannot be scored: the split 'test' has no labels" in (said := capsys.readouterr().err) and "--submission=FILE.zip" in said
 
 
 def test_majority_is_of_the_same_rows(tiny, finetuned, trained):
@@ -110,7 +143,7 @@ def test_majority_is_of_the_same_rows(tiny, finetuned, trained):
     "flags, message",
     [
         (["--tasks=cb"], "has no head for cb; it has heads for boolq, copa, wsc"),
-        (["--tasks=boolk"], "there is no task 'boolk'; known are boolq, cb, copa, multirc, rte, wic, wsc, or the dotted path"),
+        (["--tasks=boolk"], "there is no task 'boolk'; known are ax, axb, axg, boolq, cb, cola, copa, "),
         (["--tasks="], "--tasks= names no task"),
         (
             ["--mesh=data=x"],
@@ -145,8 +178,8 @@ def test_evaluate_of_what_is_no_finetuned_model(tiny, trained, tmp_path, capsys)
     "flags, message",
     [
         (["TASKS=()"], """TASKS is empty; name at least one task, as in --gin.TASKS="('boolq',)\""""),
-        (["TASKS=('boolk',)"], "there is no task 'boolk'; known are boolq, cb, "),
-        (["TASKS=('rte',)"], "holds none of the files of rte: train.jsonl, val.jsonl, test.jsonl"),
+        (["TASKS=('boolk',)"], "there is no task 'boolk'; known are ax, axb, axg, boolq, cb, "),
+        (["TASKS=('rte',)"], "holds nothing of rte: neither a TFDS directory 'super_glue/rte' nor in 'RTE' any of train.jsonl, val.jsonl"),
         (["BATCH_SIZE=20"], "the batch size 20 gives 'boolq' 20 x 1 / 3 rows, which is no whole number"),
         (["BATCH_SIZE=12"], "a batch has 4 examples, which the 8 data shards of the mesh "),
         (["LENGTH=32"], "32 tokens are more than the 16 positions of this BERT"),

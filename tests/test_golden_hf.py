@@ -12,7 +12,7 @@ import pytest
 STORED = Path(__file__).parent / "golden" / "hf"
 MODELS = [
     "bert_answers", "bert_choices", "bert_classes", "bert_gelu_new", "bert_masked_lm", "bert_model", "bert_pretraining", "bert_regression",
-    "bert_tokens",
+    "bert_tokens", "mt5", "t5_gated", "t5_tied", "umt5",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.slow

@@ -26,6 +26,9 @@ NEEDS = {
     "pretrain/bert_base.gin": ("DATA_DIR", "VOCABULARY"),
     "pretrain/bert_large.gin": ("DATA_DIR", "VOCABULARY"),
     "finetune/superglue.gin": ("ENCODER",),
+    "finetune/superglue_protocol.gin": ("ENCODER", "DATA_DIR"),
+    "finetune/glue_sane.gin": ("ENCODER", "DATA_DIR"),
+    "finetune/mytask.gin": ("ENCODER", "DATA_DIR"),
 }
 PARAMETERS = {"pretrain/bert_base.gin": 110_106_428, "pretrain/bert_large.gin": 336_226_108}  # BertForPreTraining of transformers
 
@@ -72,9 +75,8 @@ def test_reads_as_a_recipe(name):
     lines = (launch.RECIPES / name).read_text().splitlines()
     assert lines[0].startswith("# ") and "from __gin__ import dynamic_registration" in lines
     if name in RUNS:
-        assert re.search(rf"#   python -m rootstock\.(pretrain|finetune) --gin_file=(gin_configs/)?{name}", "\n".join(lines)), (
-            "the header has no command"
-        )
+        command = rf"#   python -m rootstock\.(pretrain|finetune|finetune\.superglue) --gin_file=(gin_configs/)?{name}"
+        assert re.search(command, "\n".join(lines)), "the header has no command"
         for macro in ("MODEL_DIR", "SEED", "TRAIN_STEPS", "BATCH_SIZE", "DATA_DIR"):
             resolve(name)
             assert macro in launch.macros()

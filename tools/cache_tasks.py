@@ -3,23 +3,32 @@
 Pretraining text, packed into rows (the cache is --out itself):
     python -m rootstock.tools.cache_tasks --text='corpus/*.txt.xz' --vocabulary=vocab.txt --length=128 --out=cache/corpus
 
-Sentence pairs for next-sentence prediction: the same with --pairs.
+Sentence pairs for next-sentence prediction: the same with --pairs. A set of TFDS (--tfds=c4/en --tfds_data_dir=DIR) or one that Hugging
+Face's datasets saved (--saved_dataset=DIR) may stand in the place of --text.
 
 SuperGLUE (one cache for each task, in a folder of its name in --out):
     python -m rootstock.tools.cache_tasks --superglue=boolq,copa --data_dir=superglue --vocabulary=vocab.txt --length=256 --out=cache
 
-Files and folders that the working folder does not hold are looked for in the package: data/demo/novels, data/demo/vocab.txt.
+A seqio Task that the module registers (the cache is --out itself), or a Mixture: a cache for each of its tasks in --out, and their rates,
+which `streams.Interleaved.cached` reads. Inputs and targets are packed as pairs; documents (--feature, or targets alone) as TEXT is:
+    python -m rootstock.tools.cache_tasks --mixture=NAME --module=my.tasks --vocabulary=x.model --length=512 --target_length=128 --out=DIR
+
+The cache is the same for any number of --workers. What was interrupted goes on from the shards that were finished when the same command is
+given again; given for a cache that is whole, it compares task, files and checksums. Files and folders that the working folder does not hold
+are looked for in the package: data/demo/novels, data/demo/vocab.txt.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from rootstock.data import build, cache, superglue
+from rootstock.data import build, cache, seqio_bridge
 from rootstock.data.errors import DataError
 from rootstock.data.sentence_pairs import SentencePairTask
+from rootstock.data.suites import superglue
 from rootstock.data.tasks import Task
 from rootstock.data.text import TextTask
+from rootstock.tools import corpus_flags
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -30,20 +39,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--text", metavar="GLOB", help="UTF-8 text files, plain, .gz or .xz, or a folder of them; commas separate several")
+    corpus_flags.add(parser, what)
     what.add_argument("--superglue", metavar="TASKS", help=f"some of {','.join(superglue.TASKS)}, or all")
+    what.add_argument("--mixture", metavar="NAME", help="a seqio Task or Mixture")
     parser.add_argument("--data_dir", metavar="DIR", help="with --superglue: the folder that holds BoolQ/train.jsonl and so on")
+    parser.add_argument("--module", metavar="MODULE", help="with --mixture: the Python module that registers it")
     parser.add_argument("--vocabulary", required=True, metavar="FILE", help="vocab.txt, tokenizer.json or a SentencePiece .model")
     parser.add_argument("--length", required=True, type=int, metavar="L", help="tokens in a row, special ones included")
+    parser.add_argument("--target_length", type=int, metavar="T", help="with --mixture: tokens in the targets of a row")
+    parser.add_argument("--feature", metavar="NAME", help="with --mixture: the feature whose documents are packed")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new folder, or one that holds this very cache")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes; the cache is the same for any number (default 2)")
-    parser.add_argument("--pairs", action="store_true", help="with --text: pairs of sentences instead of packed rows")
+    parser.add_argument("--pairs", action="store_true", help="with a corpus: pairs of sentences instead of packed rows")
     parser.add_argument(
-        "--validation_fraction", type=float, default=0.02, metavar="F", help="with --text: share of the documents held out (default 0.02)"
+        "--validation_fraction", type=float, default=0.02, metavar="F", help="with a corpus: share of the documents held out (default 0.02)"
     )
     options = parser.parse_args(arguments)
+    corpus_flags.check(parser, options)
     if options.superglue and not options.data_dir:
         parser.error("--superglue needs --data_dir")
+    if options.mixture and not options.module:
+        parser.error("--mixture needs --module, the Python module that registers it")
     if options.workers < 1:
         parser.error(f"--workers is {options.workers}; it must be 1 or more")
     return options
@@ -51,10 +67,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def tasks(options: argparse.Namespace) -> dict[Path, Task]:
     """The tasks that were asked for, by the folder of their cache."""
-    if options.text:
+    if source := corpus_flags.source(options):
         kind = SentencePairTask if options.pairs else TextTask
-        task = kind(tuple(options.text.split(",")), options.vocabulary, options.length, validation_fraction=options.validation_fraction)
+        task = kind(source, options.vocabulary, options.length, validation_fraction=options.validation_fraction)
         return {options.out: task}
+    if options.mixture:
+        rates = seqio_bridge.components(options.mixture, options.module)
+        folders = {options.out: options.mixture} if rates is None else {options.out / name: name for name in rates}
+        how = (options.module, options.vocabulary, options.length, options.target_length, options.feature)
+        return {folder: seqio_bridge.find(name, *how) for folder, name in folders.items()}
     names = list(superglue.TASKS) if options.superglue == "all" else options.superglue.split(",")
     if unknown := [name for name in names if name not in superglue.TASKS]:
         raise DataError(f"--superglue names {', '.join(map(repr, unknown))}; expected some of {', '.join(superglue.TASKS)}, or all.")
@@ -62,12 +83,14 @@ def tasks(options: argparse.Namespace) -> dict[Path, Task]:
 
 
 def report(directory: Path) -> None:
-    """One line for each split."""
+    """One line for each split, whose checksums are compared first."""
     for split, numbers in cache.read_manifest(directory)["splits"].items():
+        cache.Source(directory, split).verify()
         megabytes = sum(shard["bytes"] for shard in numbers["shards"]) / 1e6
+        filled = f", {numbers['filled'] / numbers['slots']:.1%} full" if numbers["slots"] else ""
         print(
-            f"{directory} {split}: {numbers['rows']:,} rows from {numbers['documents']:,} documents, {numbers['tokens']:,} tokens, "
-            f"{numbers['filled'] / numbers['slots']:.1%} full, unigram entropy {numbers['unigram_entropy']:.3f} nats, {megabytes:.1f} MB"
+            f"{directory} {split}: {numbers['rows']:,} rows from {numbers['documents']:,} documents ({numbers['dropped']:,} dropped), "
+            f"{numbers['tokens']:,} tokens{filled}, unigram entropy {numbers['unigram_entropy']:.3f} nats, {megabytes:.1f} MB"
         )
 
 
@@ -77,6 +100,8 @@ def main(arguments: list[str]) -> int:
         for directory, task in tasks(options).items():
             build.build(task, directory, options.workers)
             report(directory)
+        if options.mixture and (rates := seqio_bridge.components(options.mixture, options.module)):
+            cache.write_rates(options.out, rates)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

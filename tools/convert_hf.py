@@ -9,27 +9,26 @@ MODEL_DIR with several heads, --task chooses one.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from rootstock.engine import checkpoints, mesh, model_dir
+from rootstock.data.vocabularies import Vocabulary
+from rootstock.engine import checkpoints
 from rootstock.engine.errors import UserError
 from rootstock.engine.launch import guarded
 from rootstock.engine.load import load
-from rootstock.engine.partitioning import Partitioner
-from rootstock.engine.state import Blueprint, TrainState
+from rootstock.engine.state import Blueprint
 from rootstock.finetune import finetuned, heads, heads_hf
 from rootstock.models import hf
 from rootstock.models.layers import stack
 from rootstock.tools import hf_files, hf_vocabulary
+from rootstock.tools.converted import check_shapes, drawn, told, write_model_dir
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,16 +56,17 @@ def main(argv: list[str] | None = None) -> int:
 def convert(source: str, target: str, task: str | None = None) -> None:
     """A Hugging Face directory as an ordinary MODEL_DIR with one checkpoint, of step 0."""
     folder = hf_files.local(source)
-    with _told(folder):
+    with told(folder):
         family, theirs = _family(hf_files.read_json(folder / hf_files.CONFIG))
         architecture, tensors, config = _read(folder, family, theirs)
         blueprint, task = _drawn(family, architecture, config, heads_hf.head(architecture, theirs), task)
-        _check_shapes(family, architecture, tensors, blueprint, task)
-    params = {_ours(name, task): value for name, value in hf.convert(family, architecture, tensors).items()}
+        table = hf.Table(family, architecture, config)
+        check_shapes(table, tensors, blueprint, lambda name: _ours(name, task))
+    params = {_ours(name, task): value for name, value in table.convert(tensors).items()}
     params = checkpoints.restack(params, {name: spec.shape for name, spec in blueprint.specs.items()})
     with hf_files.fresh_folder("--to", target) as unfinished:
         vocabulary = hf_vocabulary.take(folder, unfinished, config.vocab_size)
-        _write_model_dir(unfinished, blueprint, params, vocabulary)
+        write_model_dir(unfinished, blueprint, params, vocabulary)
     print(f"{target}: {architecture}, {sum(value.size for value in params.values()):,} parameters{f', task {task}' if task else ''}")
 
 
@@ -74,8 +74,9 @@ def export(source: str, target: str, step: int | None = None, task: str | None =
     """A checkpoint of a MODEL_DIR as a Hugging Face directory."""
     blueprint, params = load(source, step=step)
     params = stack.unstack(checkpoints.to_host(params))
-    with _told(source):
-        family, config = _family_of(blueprint.model)
+    with told(source):
+        config = _encoder_config(blueprint.model)
+        family = hf.family_of(config)
         architecture, head, task = _architecture(family, blueprint.model, task)
         params = {
             _theirs(name, task): value
@@ -84,20 +85,13 @@ def export(source: str, target: str, step: int | None = None, task: str | None =
         }
         if (form := family.forms[architecture]).model or head:
             params = _without_pooler(family, form, architecture, params)
-        tensors = hf.convert_back(family, architecture, params)
+        tensors = hf.Table(family, architecture, config).convert_back(params)
         described = {"architectures": [architecture], **hf.config_back(family, config), **(heads_hf.head_back(head) if head else {})}
     with hf_files.fresh_folder("--to_hf", target) as unfinished:
-        pad = hf_vocabulary.give(source, unfinished)
-        hf_files.write(unfinished, {**described, "pad_token_id": pad, "dtype": "float32"}, tensors)
+        vocabulary = hf_vocabulary.give(source, unfinished)
+        ids = {name: _id(vocabulary, kind, default) for name, (kind, default) in family.ids.items()}
+        hf_files.write(unfinished, {**described, **ids, "dtype": "float32"}, tensors)
     print(f"{target}: {architecture}, {sum(value.size for value in tensors.values()):,} parameters")
-
-
-@contextlib.contextmanager
-def _told(where: str | pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except hf.Mismatch as error:
-        raise UserError(f"{where} cannot be converted: {error}") from error
 
 
 def _family(theirs: Mapping[str, Any]) -> tuple[hf.Family, dict[str, Any]]:
@@ -119,9 +113,9 @@ def _read(folder: pathlib.Path, family: hf.Family, theirs: Mapping[str, Any]) ->
     files = hf_files.weight_files(folder)
     spelt = hf.spelt(family, files)
     tensors = hf_files.read_tensors({name: files[name] for name in spelt})
-    tensors = hf.original(family, {spelt[name]: value for name, value in tensors.items()})
+    tensors = hf.original(family, config, {spelt[name]: value for name, value in tensors.items()})
     declared = next(iter(theirs["architectures"]), None)
-    architecture, pooler = hf.choose(family, declared, set(tensors), config.layers)
+    architecture, pooler = hf.choose(family, declared, set(tensors), config)
     if declared and architecture != declared:
         print(f"{folder} calls itself {declared}, and its tensors are those of {architecture}: all of them are taken")
     return architecture, tensors, dataclasses.replace(config, pooler=pooler) if family.pooler else config
@@ -138,64 +132,25 @@ def _drawn(
     task = (task or named.task) if named else None
     form = family.forms[architecture]
     described = config if form.model else finetuned.Config(finetuned.Encoder(family.encoder, config), {task: named.head} if named else {})
-    try:
-        return Blueprint.draw(lambda key: (form.model or finetuned.Finetuned)(described, key), _one_device()), task
-    except (ValueError, TypeError, OverflowError) as error:
-        raise hf.Mismatch(f"no model can be built as config.json says: {str(error).splitlines()[0]}") from error
-
-
-def _one_device() -> Partitioner:
-    return Partitioner(mesh.make(mesh.Shape(), jax.devices()[:1]))
+    return drawn(form.model or finetuned.Finetuned, described), task
 
 
 def _ours(name: str, task: str | None) -> str:
-    return f"heads/{task}/{name.removeprefix('head/')}" if name.startswith("head/") else name
+    return f"heads/{task}/{name.removeprefix('head/')}" if task and name.startswith("head/") else name
 
 
 def _theirs(name: str, task: str | None) -> str:
     return f"head/{name.removeprefix(f'heads/{task}/')}" if name.startswith(f"heads/{task}/") else name
 
 
-def _check_shapes(family: hf.Family, architecture: str, tensors: Mapping[str, np.ndarray], blueprint: Blueprint, task: str | None) -> None:
-    shapes = {
-        canonical: spec.shape if index is None else spec.shape[1:]
-        for name, spec in blueprint.specs.items()
-        for canonical, index in stack.address(name)
-    }
-    wrong = []
-    for name, value in tensors.items():
-        ours, transposed = hf.canonical(family, architecture, name)
-        wanted = shapes[_ours(ours, task)][:: -1 if transposed else 1]
-        if value.shape != wanted:
-            wrong.append(f"{name} has shape {list(value.shape)} instead of {list(wanted)}")
-    if wrong:
-        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise hf.Mismatch(f"tensors are not of the sizes that config.json gives: {', '.join(wrong[:4])}{more}")
+def _encoder_config(model: Any) -> Any:
+    """The configuration of a model, or of the encoder below its heads."""
+    return model.config.encoder.config if isinstance(model, finetuned.Finetuned) else model.config
 
 
-def _write_model_dir(
-    folder: pathlib.Path, blueprint: Blueprint, params: Mapping[str, np.ndarray], vocabulary: dict[str, str] | None
-) -> None:
-    state = TrainState(dict(params), {}, (), (), np.zeros((), np.int32), np.zeros((), np.float32))
-    saving = checkpoints.Checkpoints(folder, keep=1)
-    try:
-        saving.save(0, state, {"examples": 0, "seed": 0})
-    finally:
-        saving.close()
-    model_dir.write_config(folder, blueprint.model, vocabulary)
-    model_dir.write_atomically(folder / "model-info.txt", model_dir.parameter_table(blueprint))
-
-
-def _family_of(model: Any) -> tuple[hf.Family, Any]:
-    """The family of our model, and the configuration of its encoder."""
-    config = model.config.encoder.config if isinstance(model, finetuned.Finetuned) else model.config
-    known = hf.families()
-    for family in known.values():
-        if family.config is type(config):
-            return family, config
-    raise hf.Mismatch(
-        f"{type(model).__name__} of {type(config).__module__} has no table of Hugging Face's names; {', '.join(known)} have one"
-    )
+def _id(vocabulary: Vocabulary | None, kind: str, default: int) -> int:
+    found = getattr(vocabulary, f"{kind}_id", None)
+    return default if found is None else found
 
 
 def _architecture(family: hf.Family, model: Any, task: str | None) -> tuple[str, heads.Head | None, str | None]:

@@ -2,8 +2,8 @@
 
     python -m rootstock.tools.forward --checkpoint=MODEL_DIR --input=IN.npz --output=OUT.npz
 
-IN.npz holds `input_ids` [B, L] and maybe `attention_mask` and `token_type_ids`; OUT.npz gets `logits` and `last_hidden_state` in float32
-(an encoder alone has no logits).
+IN.npz holds `input_ids` [B, L] and maybe `attention_mask` and `token_type_ids`; of an encoder-decoder also `decoder_input_ids` [B, T].
+OUT.npz gets `logits` and `last_hidden_state` in float32 (an encoder alone has no logits).
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 from rootstock.engine.errors import UserError
 from rootstock.engine.launch import guarded
 
-NAMES = ("input_ids", "attention_mask", "token_type_ids")
+NAMES = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def _run(flags: argparse.Namespace) -> None:
 
     given = _read(flags.input)
     output = open_model(flags.checkpoint, flags.step)(
-        given["input_ids"], given.get("attention_mask"), given.get("token_type_ids"), flags.task
+        given["input_ids"], given.get("attention_mask"), given.get("token_type_ids"), flags.task, given.get("decoder_input_ids")
     )
     found = {"logits": output.logits, "last_hidden_state": output.last_hidden_state}
     arrays = {name: value for name, value in found.items() if value is not None}
@@ -64,7 +64,7 @@ def _read(path: str) -> dict[str, np.ndarray]:
         raise UserError(f"--input={path} is not a readable npz file: {error}") from error
     unknown = sorted(arrays.keys() - set(NAMES))
     if "input_ids" not in arrays or unknown:
-        raise UserError(f"--input={path} holds {sorted(arrays)}; expected input_ids and, if wanted, {' and '.join(NAMES[1:])}")
+        raise UserError(f"--input={path} holds {sorted(arrays)}; expected input_ids and, if wanted, {', '.join(NAMES[1:])}")
     return arrays
 
 

@@ -16,8 +16,9 @@ from safetensors.numpy import save_file
 from rootstock.engine.errors import UserError
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+SETTINGS = "tokenizer_config.json"
 VOCABULARY = (
-    "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "vocab.txt", "tokenizer.json", SETTINGS, "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "spiece.model", "spm.model", "sentencepiece.bpe.model",
 )  # fmt: skip
 FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -134,9 +135,14 @@ def _opened(path: pathlib.Path) -> Iterator[Any]:
 
 
 def vocabulary_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What a tokenizer is made of; empty where the directory has none. Settings alone are no vocabulary."""
+    """What a tokenizer is made of; empty where the directory has none. Settings alone are no vocabulary, but for ByT5's bytes."""
     found = [folder / name for name in VOCABULARY if (folder / name).is_file()]
-    return found if any(path.suffix in (".txt", ".model") or path.name == "tokenizer.json" for path in found) else []
+    whole = any(path.suffix in (".txt", ".model") or path.name in ("tokenizer.json", "vocab.json") for path in found)
+    return found if whole or _of_bytes(folder / SETTINGS) else []
+
+
+def _of_bytes(settings: pathlib.Path) -> bool:
+    return settings.is_file() and b'"ByT5Tokenizer"' in settings.read_bytes()
 
 
 def write(folder: pathlib.Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:

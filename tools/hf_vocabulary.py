@@ -34,12 +34,12 @@ def take(source: pathlib.Path, model_dir: pathlib.Path, vocab_size: int) -> dict
     return {"checksum": vocabulary.checksum, "folder": FOLDER}
 
 
-def give(model_dir: str, target: pathlib.Path) -> int:
-    """Writes what transformers' tokenizer reads; the id of the padding piece (0 where there is no vocabulary)."""
+def give(model_dir: str, target: pathlib.Path) -> vocabularies.Vocabulary | None:
+    """Writes what transformers' tokenizer reads; the vocabulary, None where there is none."""
     folder = read_config(model_dir).vocabulary.get("folder")
     if folder is None:
         print(f"warning: {model_dir} carries no vocabulary, so none is written")
-        return 0
+        return None
     folder = pathlib.Path(model_dir) / folder
     try:
         vocabulary = vocabularies.load(folder)
@@ -50,4 +50,4 @@ def give(model_dir: str, target: pathlib.Path) -> int:
                 shutil.copyfile(file, target / file.name)
     except DataError as error:
         raise UserError(str(error)) from error
-    return vocabulary.pad_id or 0
+    return vocabulary

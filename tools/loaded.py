@@ -17,6 +17,8 @@ from rootstock.engine.errors import UserError
 from rootstock.engine.load import load
 from rootstock.engine.model_dir import read_config
 from rootstock.finetune.recipe import vocabulary_of
+from rootstock.finetune.texts import Texts
+from rootstock.models.decoding.protocol import Generative
 from rootstock.models.outputs import Output
 
 
@@ -40,15 +42,17 @@ class Loaded:
         attention_mask: Int[np.ndarray, "..."] | None = None,
         token_type_ids: Int[np.ndarray, "..."] | None = None,
         task: str | None = None,
+        decoder_input_ids: Int[np.ndarray, "B T"] | None = None,
     ) -> Output:
-        """Texts, or `input_ids` [B, L]; for a multiple-choice head [B, choices, L]. `logits` and `last_hidden_state` come back as float32
-        arrays.
+        """Texts, or `input_ids` [B, L]; for a multiple-choice head [B, choices, L]. An encoder-decoder also takes what its decoder reads,
+        `decoder_input_ids`. `logits` and `last_hidden_state` come back as float32 arrays.
 
         Raises UserError for ids outside the vocabulary, shapes that disagree, and rows longer than the model's positions.
         """
         if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], str):
             inputs, attention_mask = self.encode(inputs)
         arrays = {"input_ids": inputs, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        arrays["decoder_input_ids"] = decoder_input_ids
         arrays = {name: np.asarray(value) for name, value in arrays.items() if value is not None}
         self._check(arrays)
         if task is not None and not hasattr(self.model, "heads"):
@@ -61,25 +65,54 @@ class Loaded:
         """`input_ids` and `attention_mask` of texts, framed, padded to the longest and cut at the model's positions."""
         if self.tokenizer is None:
             raise UserError("this checkpoint carries no vocabulary, so it takes input_ids and no texts")
+        if isinstance(self.model, Generative):
+            return _rows(Texts(self.tokenizer, self.model).inputs(texts)[0], self.tokenizer.pad_id or 0)
         encoded = [ids[: self.model.encoder.config.max_length - framing.SINGLE] for ids in self.tokenizer.encode_batch(list(texts))]
         length = max(map(len, encoded)) + framing.SINGLE
         rows = [framing.frame(ids, None, self.tokenizer, length) for ids in encoded]
         return np.stack([row["input_ids"] for row in rows]), np.stack([row["segment_ids"] for row in rows])
 
     def _check(self, arrays: dict[str, np.ndarray]) -> None:
-        ids, config = arrays["input_ids"], self.model.encoder.config
+        config = getattr(self.model, "encoder", self.model).config
+        known = {
+            "input_ids": config.vocab_size,
+            "decoder_input_ids": config.vocab_size,
+            "token_type_ids": getattr(config, "token_types", 0),
+        }
+        self._check_names(arrays, known)
+        ids = arrays["input_ids"]
         for name, value in arrays.items():
             if value.dtype.kind not in "iub":
                 raise UserError(f"{name} must hold integers, got {value.dtype}")
-            if value.shape != ids.shape:
+            if name == "decoder_input_ids" and (value.ndim != 2 or len(value) != len(ids) or not value.size):
+                raise UserError(f"{name} has shape {value.shape}; expected [{len(ids)}, T], a row for each of input_ids {ids.shape}")
+            if name != "decoder_input_ids" and value.shape != ids.shape:
                 raise UserError(f"{name} has shape {value.shape}, input_ids {ids.shape}; they must agree")
         if ids.ndim < 2 or not ids.size:
             raise UserError(f"input_ids must have shape [B, L] with at least one token, got {ids.shape}")
-        for name, known in (("input_ids", config.vocab_size), ("token_type_ids", config.token_types)):
-            if name in arrays and (arrays[name].min() < 0 or arrays[name].max() >= known):
-                raise UserError(f"{name} range from {arrays[name].min()} to {arrays[name].max()}, the model knows 0 to {known - 1}")
-        if ids.shape[-1] > config.max_length:
+        for name in arrays.keys() & known.keys():
+            if arrays[name].min() < 0 or arrays[name].max() >= known[name]:
+                raise UserError(f"{name} range from {arrays[name].min()} to {arrays[name].max()}, the model knows 0 to {known[name] - 1}")
+        if ids.shape[-1] > getattr(config, "max_length", ids.shape[-1]):  # relative and rotary positions have no end
             raise UserError(f"rows of {ids.shape[-1]} tokens are longer than the {config.max_length} positions of the model")
+
+    def _check_names(self, arrays: dict[str, np.ndarray], known: dict[str, int]) -> None:
+        """An encoder-decoder must be given what its decoder reads, others must not; not every model has token types."""
+        answers = isinstance(self.model, Generative) and not self.model.continues_inputs
+        kind = type(self.model).__name__
+        if answers and "decoder_input_ids" not in arrays:
+            raise UserError(f"this checkpoint, a {kind}, also takes decoder_input_ids [B, T], what its decoder reads")
+        wrong = ["decoder_input_ids"] * (not answers) + ["token_type_ids"] * (not known["token_type_ids"])
+        if given := [name for name in wrong if name in arrays]:
+            raise UserError(f"this checkpoint, a {kind}, knows no {given[0]}")
+
+
+def _rows(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B L"]]:
+    """Padded on the right to the longest, with their mask."""
+    mask = np.arange(max(map(len, ids))) < np.array([[len(row)] for row in ids])
+    padded = np.full(mask.shape, pad_id, np.int32)
+    padded[mask] = np.concatenate(ids)
+    return padded, mask.astype(np.int32)
 
 
 def open_model(directory: str | pathlib.Path, step: int | None = None) -> Loaded:

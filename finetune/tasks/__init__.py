@@ -1,58 +1,145 @@
 """What a fine-tuning task is, and how one is found by name."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
 
 from rootstock.data.arrays import Arrays
 from rootstock.data.errors import DataError
 from rootstock.data.tasks import Task as Rows
 from rootstock.engine.describe import resolve
 from rootstock.engine.errors import UserError
-from rootstock.engine.sockets import Probe
-from rootstock.finetune import heads, scores
+from rootstock.finetune import heads
 from rootstock.finetune.metrics import Metric, accuracy
+from rootstock.finetune.predictions import Predictions
+
+Example = Mapping[str, Any]
+_ADDED: dict[str, "Task"] = {}  # by `add`
+
+
+class Split(Arrays):
+    """The rows of one split, tokenised now and kept in memory; `counts` is what the reader counted on its way."""
+
+    def __init__(self, rows: Rows, split: str):
+        self.rows, self.split, self.counts = rows, split, Counter()
+        read = list(rows.rows(split, self.counts))
+        if not read:
+            raise DataError(f"the split '{split}' of {rows.name} is empty: {', '.join(map(str, rows.inputs()))}.")
+        super().__init__(Arrays.of(read).arrays, rows.vocabulary)
+
+    def examples(self) -> Iterator[Example]:
+        """What the rows were made of, with the names of TFDS; every example makes one row or several."""
+        return self.rows.examples(self.split)
+
+    @property
+    def idx(self) -> np.ndarray:
+        """Which row is which: as the data set says, else by number."""
+        return self.arrays.get("idx", np.arange(len(self), dtype=np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Rows, head and scores of one task. `rows(data_dir, vocabulary, length)` gives its data; `labels` are the class names in order."""
+    """Rows, head and scores of one task. `rows(data_dir, vocabulary, length)` gives its data; `labels` are the class names in order.
+
+    The mean of its metrics is the one number that averages over tasks use.
+    """
 
     name: str
     rows: Callable[[str, str, int], Rows]
     head: type
     labels: Sequence[str]
     metrics: Sequence[Metric] = (accuracy,)
+    answered_by: str | None = None  # the task whose head this one uses: it has no training rows of its own
+    splits: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what its data calls train, validation and test, where otherwise
+    scale: tuple[float, float] | None = None  # of a number; a label outside it is none (TFDS writes -1)
+    regroup: Callable[[Predictions, Iterable[Example]], Predictions] | None = None  # from rows to what the metrics are of
+
+    @property
+    def head_name(self) -> str:
+        return self.answered_by or self.name
 
     def describe_head(self, dropout: float = 0.1) -> heads.Head:
-        return heads.Head(self.head, max(len(self.labels), 1), dropout)
+        return heads.Head(self.head, max(len(self.labels), 1), dropout, tuple(self.labels))
 
-    def probe(self) -> Probe:
-        """The scores of this task's head."""
-        if self.head is heads.Regression:
-            return scores.RegressionScores(self.name)
-        if self.head is heads.SpanExtraction:
-            return scores.SpanScores(self.name)
-        return scores.ClassScores(self.name, len(self.labels), self.metrics)
-
-    def read(self, data_dir: str, vocabulary: str, length: int, split: str) -> Arrays:
-        """All rows of a split, tokenised now and kept in memory."""
-        rows = self.rows(data_dir, vocabulary, length)
+    def read(self, data_dir: str, vocabulary: str, length: int, split: str) -> Split:
+        """The rows of a split."""
+        rows, split = self.rows(data_dir, vocabulary, length), self.splits.get(split, split)
         if split not in rows.splits:
-            raise DataError(f"{self.name} has no split '{split}' in '{data_dir}'; it has {', '.join(rows.splits)}")
-        return Arrays.of(rows.rows(split), rows.vocabulary)
+            raise DataError(f"{self.name} has no split '{split}' in '{data_dir}'; it has {', '.join(rows.splits)}.")
+        return Split(rows, split)
+
+    def golds(self, split: Split) -> Shaped[np.ndarray, "N ..."]:
+        """The labels of the rows, NaN or negative where there are none."""
+        labels = split.arrays["label"]
+        return labels if self.scale is None else np.where((labels >= self.scale[0]) & (labels <= self.scale[1]), labels, np.nan)
+
+    def predictions(self, split: Split, answers: heads.Answers) -> Predictions:
+        """What a head said of the rows of a split, as what the metrics are of."""
+        _check_distinct(self.name, split)
+        found = Predictions(split.idx, self.golds(split), answers.values, tuple(self.labels), answers.probabilities)
+        return self.regroup(found, split.examples()) if self.regroup else found
+
+    def score(self, predictions: Predictions) -> dict[str, float]:
+        return {metric.__name__: metric(predictions) for metric in self.metrics}
+
+    def headline(self, scores: Mapping[str, float]) -> float:
+        """One number, 1 being perfect: the mean of the metrics."""
+        return float(np.mean([scores[metric.__name__] for metric in self.metrics]))
+
+    def majority(self, split: Split) -> dict[str, float]:
+        """What the best answer that is the same for every row scores: the most frequent label by accuracy, but by F1 the rarer positive
+        one; the mean of numbers. Nothing where answers are texts.
+        """
+        if self.regroup:
+            return {}
+        golds = self.golds(split)
+        constants = Predictions(split.idx, golds, np.zeros_like(golds), tuple(self.labels)).constants()
+        return max(map(self.score, constants), key=self.headline, default={})
 
 
 def find(name: str) -> Task:
-    """A task of `finetune.tasks.superglue` by its short name, or any other by dotted path (`mypackage.tasks.sentiment`)."""
-    from rootstock.finetune.tasks import superglue
-
-    if "." in name:
-        task = resolve(name)
-    else:
-        task = getattr(superglue, name, None)
+    """A task of SuperGLUE or GLUE by its short name, or any other by dotted path (`mypackage.tasks.sentiment`)."""
+    known = _known()
+    task = resolve(name) if "." in name else known.get(name)
     if not isinstance(task, Task):
-        known = sorted(key for key, value in vars(superglue).items() if isinstance(value, Task))
         raise UserError(
-            f"there is no task {name!r}; known are {', '.join(known)}, or the dotted path of a rootstock.finetune.tasks.Task of your own"
+            f"there is no task {name!r}; known are {', '.join(sorted(known))}, or the dotted path of a rootstock.finetune.tasks.Task of "
+            "your own"
         )
     return task
+
+
+def names(suite: str) -> tuple[str, ...]:
+    """The tasks of `superglue` or of `glue`, in the order of their leaderboard."""
+    if suite not in (suites := _suites()):
+        raise UserError(f"there is no suite {suite!r}; known are {', '.join(suites)}")
+    return tuple(suites[suite])
+
+
+def _suites() -> dict[str, dict[str, Task]]:
+    from rootstock.finetune.tasks import glue, superglue
+
+    return {"superglue": {task.name: task for task in superglue.TASKS}, "glue": {task.name: task for task in glue.TASKS}}
+
+
+def add(task: Task) -> None:
+    """Makes a task of a user known by its name in this process."""
+    if any(task.name in suite for suite in _suites().values()):
+        raise UserError(f"there is a task {task.name!r} already; give yours another name")
+    _ADDED[task.name] = task
+
+
+def _known() -> dict[str, Task]:
+    return {name: task for suite in _suites().values() for name, task in suite.items()} | _ADDED
+
+
+def _check_distinct(name: str, split: Split) -> None:
+    """Two rows of one name would count as one where rows are grouped, and would be refused by a leaderboard."""
+    rows, counts = np.unique(split.idx, axis=0, return_counts=True)
+    if len(rows) < len(split):
+        twice = rows[counts > 1][0].tolist()
+        raise DataError(f"idx {twice} stands {counts.max()} times in the split '{split.split}' of {name}; each row must have its own.")

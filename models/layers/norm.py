@@ -11,9 +11,9 @@ from rootstock.models.layers.parameters import parameter
 class LayerNorm(nnx.Module):
     """(x - mean) / sqrt(var + eps) * scale + bias (Ba et al. 2016, arXiv 1607.06450). Same shape and dtype out."""
 
-    def __init__(self, features: int, *, eps: float = 1e-12):
+    def __init__(self, features: int, *, eps: float = 1e-12, bias: bool = True):
         self.scale = parameter(jnp.ones(features), ("norm",))
-        self.bias = parameter(jnp.zeros(features), ("norm",))
+        self.bias = parameter(jnp.zeros(features), ("norm",)) if bias else None
         self.eps = eps
 
     def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
@@ -21,8 +21,8 @@ class LayerNorm(nnx.Module):
         centred = x32 - x32.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
         lead = (1,) * (x.ndim - 1)
-        scale, bias = self.scale[...].reshape(*lead, -1), self.bias[...].reshape(*lead, -1)
-        return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(x.dtype)
+        y = centred * jax.lax.rsqrt(variance + self.eps) * self.scale[...].reshape(*lead, -1)
+        return (y if self.bias is None else y + self.bias[...].reshape(*lead, -1)).astype(x.dtype)
 
 
 class RMSNorm(nnx.Module):

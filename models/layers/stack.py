@@ -8,6 +8,7 @@ A parameter's canonical name is `.../layers/{i}/...`; in storage, stacked layers
 Python slice of the layers that the leading axis holds. So a storage name alone tells every canonical name inside it (`address`).
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -28,12 +29,14 @@ Remat = Callable[..., Any] | None
 _STACKED = re.compile(r"(?<=/)(\d+):(\d+):(\d+)(?=/)")
 
 
-def layout(layers: int, *, period: int = 1, prefix: int = 0, scan: bool = True) -> Layout:
-    """`prefix` single layers, as many whole periods as fit, and the rest as a suffix; everything unrolled if `scan` is off."""
+def layout(layers: int, *, period: int = 1, prefix: int = 0, suffix: int = 0, scan: bool = True) -> Layout:
+    """`prefix` single layers, as many whole periods as fit, and the rest, at least `suffix`, as single ones; everything unrolled if `scan`
+    is off.
+    """
+    repeats, rest = divmod(layers - prefix - suffix, period)
     if not scan:
-        return ((layers, 1),)
-    repeats, suffix = divmod(layers - prefix, period)
-    runs = ((prefix, 1), (period, repeats), (suffix, 1))
+        return tuple(run for run in ((layers - suffix, 1), (suffix, 1)) if run[0])
+    runs = ((prefix, 1), (period, repeats), (rest + suffix, 1))
     return tuple(run for run in runs if run[0] and run[1])
 
 
@@ -68,24 +71,54 @@ class Stack(nnx.Module):
         shared: Mapping[str, Any] | None = None,
         per_layer: Mapping[str, Any] | None = None,
         method: str = "__call__",
+        stop: int | None = None,
     ) -> Any:
         """Carries `carry` through all layers, by their call or another method. Leaves of `per_layer` have a leading axis over the layers
-        (keys, biases).
+        (keys, biases). `stop`: the layer before which to end, one that stands alone in the layout.
 
         What taps inside the layers record reaches the taps in force outside, under `layers/...`, one value a layer.
         """
         taps = tap.active()
         per_layer = {"args": dict(per_layer or {}), "add": taps.inside("layers/").add}
-        for start, period, repeats in _starts(self.runs):
-            part = jax.tree.map(lambda x, a=start, b=start + period * repeats: x[a:b], per_layer)
-            modules = [getattr(self, _part(start, first, period, repeats)) for first in range(start, start + period)]
-            run = _scan if repeats > 1 else _unroll
+        for start, end, modules, run in self._parts():
+            if stop is not None and start >= stop:
+                break
+            part = jax.tree.map(lambda x, a=start, b=end: x[a:b], per_layer)
             carry, recorded = run(modules, carry, dict(shared or {}), part, taps.inside("layers/").want, self.remat, method)
             for layer in recorded:
                 for name, values in layer.items():
                     for value in values:
                         taps.record(f"layers/{name}", value)
         return carry
+
+    def alone(self, index: int) -> nnx.Module:
+        """The layer of this number, which stands alone in the layout."""
+        return getattr(self, str(index))
+
+    def _parts(self):
+        """For each run its first layer, the one after its last, its modules, and how they are run."""
+        for start, period, repeats in _starts(self.runs):
+            modules = [getattr(self, _part(start, first, period, repeats)) for first in range(start, start + period)]
+            yield start, start + period * repeats, modules, _scan if repeats > 1 else _unroll
+
+
+class Shared(Stack):
+    """`layers` layers with the parameters of only `groups` (ALBERT): each group is run layers / groups times in a row.
+
+    Parameters are named by group, `layers/{group}/...`.
+    """
+
+    def __init__(
+        self, key: Key[Array, ""], make: Callable[[Key[Array, ""], int], nnx.Module], groups: int, layers: int, remat: Remat = None
+    ):
+        if layers % groups:
+            raise ValueError(f"{groups} groups do not divide the {layers} layers that share them")
+        super().__init__(key, make, ((groups, 1),), remat)
+        self.times = layers // groups
+
+    def _parts(self):
+        for group in range(self.runs[0][0]):
+            yield group * self.times, (group + 1) * self.times, [getattr(self, str(group))], functools.partial(_repeat, self.times)
 
 
 def _unroll(modules, carry, shared, per_layer, want, remat, method):
@@ -114,6 +147,16 @@ def _scan(modules, carry, shared, per_layer, want, remat, method):
     carry, recorded = jax.lax.scan(_checkpointed(body, remat, scanned=True), carry, (states, rows))
     repeats = jax.tree.leaves(states)[0].shape[0]
     return carry, [jax.tree.map(lambda x, j=j: x[j], values) for j in range(repeats) for values in recorded]
+
+
+def _repeat(times, modules, carry, shared, per_layer, want, remat, method):
+    graphdef, state = nnx.split(modules[0])
+
+    def body(carry, one):
+        return _call(carry, graphdef, state, shared, one, want, method)
+
+    carry, recorded = jax.lax.scan(_checkpointed(body, remat, scanned=True), carry, per_layer, length=times)
+    return carry, [jax.tree.map(lambda x, j=j: x[j], recorded) for j in range(times)]
 
 
 def _call(carry, graphdef, state, shared, one, want, method):

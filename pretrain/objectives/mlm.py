@@ -70,7 +70,7 @@ class MaskedLM:
         return weights | {"nsp": batch["weight"].sum()} if self.nsp_scale else weights
 
     def __call__(self, model: bert.MaskedLM, batch: Batch, ctx: Context) -> Loss:
-        hidden = model.encoder(
+        hidden = model.hidden(
             batch["input_ids"],
             token_type_ids=batch["token_type_ids"],
             segment_ids=batch["segment_ids"],

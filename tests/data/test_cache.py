@@ -1,16 +1,21 @@
 """The cache: what goes in comes out, and what is not whole is named."""
 
+import dataclasses
+import functools
 import json
 import math
+import os
 import pickle
+import resource
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from rootstock.data import cache, vocabularies
+from rootstock.data import build, cache, vocabularies
 from rootstock.data.errors import DataError
 from rootstock.data.fields import Field
+from rootstock.data.tasks import PLACE, InParts
 
 FIELDS = {"input_ids": Field((8,)), "segment_ids": Field((8,)), "score": Field((), "float32"), "spans": Field((2, 2))}
 
@@ -26,15 +31,42 @@ def rows(number, seed=0):
         }
 
 
-def write(directory, vocabulary=None, number=25, **options):
-    splits = {"train": rows(number), "validation": rows(3, seed=1)}
-    cache.write(splits, directory, FIELDS, description={"name": "test"}, vocabulary=vocabulary, rows_per_shard=10, **options)
+@dataclasses.dataclass(frozen=True)
+class Handmade(InParts):
+    """25 rows for training in parts of `size`, 3 for validation; `broken` stands in the second part."""
+
+    vocabulary: str = dataclasses.field(metadata=PLACE)
+    size: int = 10
+    broken: dict | None = dataclasses.field(default=None, metadata=PLACE)
+    name = "handmade"
+    splits = ("train", "validation")
+
+    def fields(self):
+        return FIELDS
+
+    def inputs(self):
+        return []
+
+    def parts(self, split, counts):
+        made = list(rows(25)) if split == "train" else list(rows(3, seed=1))
+        if self.broken:
+            made[12] = made[12] | self.broken
+        return (functools.partial(given, made[start : start + self.size]) for start in range(0, len(made), self.size))
+
+
+def given(made, counts):
+    counts["documents"] += len(made)
+    return iter(made)
+
+
+def write(directory, vocabulary, **options):
+    build.build(Handmade(vocabulary, **options), directory, workers=1, progress=False)
     return directory
 
 
 @pytest.fixture
-def directory(tmp_path, vocabulary):
-    return write(tmp_path / "cache", vocabulary)
+def directory(tmp_path, vocabulary_file):
+    return write(tmp_path / "cache", vocabulary_file)
 
 
 def equal(one, two):
@@ -63,7 +95,7 @@ def test_statistics(directory, vocabulary):
     numbers = cache.Source(directory, "train").statistics
     ids = Counter(i for row in rows(25) for i in row["input_ids"][:6].tolist())
     entropy = -sum(n / 150 * math.log(n / 150) for n in ids.values())
-    assert numbers["rows"], numbers["slots"] == (25, 200)
+    assert (numbers["rows"], numbers["slots"], numbers["documents"], numbers["dropped"]) == (25, 200, 25, 0)
     assert (numbers["filled"], numbers["tokens"]) == (150, 150)
     assert numbers["unigram_entropy"] == pytest.approx(entropy, abs=1e-12)
 
@@ -74,34 +106,34 @@ def test_carries_its_vocabulary(directory, vocabulary):
     assert source.manifest["vocabulary"] == {"sha256": vocabulary.checksum, "size": vocabulary.size, "lowercase": True}
 
 
-def test_the_same_rows_give_the_same_bytes(directory, tmp_path, vocabulary):
-    again = write(tmp_path / "again", vocabulary)
+def test_the_same_rows_give_the_same_bytes(directory, tmp_path, vocabulary_file):
+    again = write(tmp_path / "again", vocabulary_file)
     assert (again / "manifest.json").read_bytes() == (directory / "manifest.json").read_bytes()
 
 
-def test_a_failed_write_leaves_nothing(tmp_path):
-    def broken():
-        yield from rows(3)
-        raise RuntimeError("out of paper")
-
-    with pytest.raises(RuntimeError, match="out of paper"):
-        cache.write({"train": broken()}, tmp_path / "cache", FIELDS, description={})
-    assert list(tmp_path.iterdir()) == []
+def test_a_failed_first_part_leaves_nothing(tmp_path, vocabulary_file, monkeypatch):
+    monkeypatch.setattr(Handmade, "parts", lambda *_: iter([functools.partial(given, [{"input_ids": np.zeros(8, np.int32)}])]))
+    with pytest.raises(DataError, match="a row has the fields input_ids; expected"):
+        write(tmp_path / "cache", vocabulary_file)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache.lock"]
 
 
-def test_what_a_killed_writer_left_is_no_cache(tmp_path):
+def test_what_a_killed_writer_left_is_no_cache(tmp_path, vocabulary_file, capsys):
     left = cache.partial_folder(tmp_path / "cache")
     left.mkdir()
     (left / "train-00000.array_record").write_bytes(b"half")
     with pytest.raises(DataError, match="holds no cache"):
         cache.Source(tmp_path / "cache", "train")
-    assert len(cache.Source(write(tmp_path / "cache"), "train")) == 25
+    assert len(cache.Source(write(tmp_path / "cache", vocabulary_file), "train")) == 25
     assert not left.exists()
+    assert "unfinished cache of another task and is deleted" in capsys.readouterr().err
 
 
-def test_nothing_is_overwritten(directory):
+def test_nothing_is_overwritten(tmp_path, vocabulary_file):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "mine").touch()
     with pytest.raises(DataError, match="is there already and not empty"):
-        write(directory)
+        write(tmp_path / "cache", vocabulary_file)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +162,34 @@ def test_a_shard_with_other_bytes(directory):
     with pytest.raises(DataError, match=r"train-00001\.array_record' is damaged"):
         source.read_batch([12])
     assert source.read_batch([3])["input_ids"].shape == (1, 8)
+
+
+def test_no_byte_can_change_unseen(directory):
+    """A run that does not compare checksums first is still told, or reads what was written: records carry sums of their own."""
+    path = directory / "train-00001.array_record"
+    content = path.read_bytes()
+    expected = cache.Source(directory, "train").read_batch(range(10, 20))
+    told = 0
+    for place in range(0, len(content), 97):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        source = cache.Source(directory, "train")
+        try:
+            equal(source.read_batch(range(10, 20)), expected)
+        except DataError:
+            told += 1
+        with pytest.raises(DataError, match="is damaged: its SHA-256"):
+            source.verify()
+    assert told
+
+
+def test_more_shards_than_files_may_be_open(tmp_path, vocabulary_file):
+    directory = write(tmp_path / "cache", vocabulary_file, size=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 10, hard))
+    try:
+        assert len(cache.Source(directory, "train").read_batch(range(25))["score"]) == 25
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_shard_of_another_cache(directory):
@@ -168,8 +228,8 @@ def test_unknown_split(directory):
         ({"more": np.zeros(1, np.int32)}, "a row has the fields input_ids, segment_ids, score, spans, more; expected"),
     ],
 )
-def test_rows_that_do_not_fit_the_fields(tmp_path, change, message):
+def test_rows_that_do_not_fit_the_fields(tmp_path, vocabulary_file, change, message):
     with pytest.raises(DataError, match=message):
-        cache.write({"train": [next(rows(1)) | change]}, tmp_path / "cache", FIELDS, description={})
+        write(tmp_path / "cache", vocabulary_file, broken=change)
     with pytest.raises(DataError, match="a field has dtype int64"):
         Field((), "int64")

@@ -68,16 +68,16 @@ def test_another_vocabulary(task, built, tmp_path):
 
 def test_other_files(task, built, corpus):
     with pytest.raises(DataError, match=r"made from other files; only there: three\.txt \([\d,]+ bytes\), two\.txt .*; only here: none"):
-        Cached(dataclasses.replace(task, files=str(corpus / "one.txt")), built, "train")
+        Cached(dataclasses.replace(task, source=str(corpus / "one.txt")), built, "train")
 
 
 def test_a_copied_cache_needs_no_input_files(task, built):
-    assert len(Cached(dataclasses.replace(task, files="gone/*.txt"), built, "train")) > 0
+    assert len(Cached(dataclasses.replace(task, source="gone/*.txt"), built, "train")) > 0
 
 
 def test_mistakes_come_back_from_the_builder(task, tmp_path, vocabulary_file):
     with pytest.raises(DataError, match=r"'gone/\*\.txt' matches no file"):
-        Cached(dataclasses.replace(task, files="gone/*.txt"), tmp_path / "cache", "train")
+        Cached(dataclasses.replace(task, source="gone/*.txt"), tmp_path / "cache", "train")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,8 +95,9 @@ def test_without_tensorflow_and_seqio(task, built):
         for name in ("tensorflow", "seqio", "tensorflow_datasets", "tensorflow_text"):
             sys.modules[name] = None
         import numpy as np
-        from rootstock.data import cached, errors, jsonl, sentence_pairs, seqio_bridge, streams, superglue, text
-        task = text.TextTask({task.files!r}, {task.vocabulary!r}, 32, validation_fraction=0.1, characters=500)
+        from rootstock.data import cached, errors, jsonl, sentence_pairs, seqio_bridge, streams, text
+        from rootstock.data.suites import glue, superglue, text_to_text, tfds_writer
+        task = text.TextTask({task.source!r}, {task.vocabulary!r}, 32, validation_fraction=0.1, characters=500)
         batch = streams.Shuffled(cached.Cached(task, {str(built)!r}, "train"), seed=0).batch(0, 8)
         print(batch["input_ids"].tolist())
         next(task.rows("train"))
@@ -125,7 +126,7 @@ SLOW = """
 import os, pathlib, time
 from rootstock.data import text
 class Slow(text.TextTask):
-    def rows(self, *args):
+    def parts(self, *args):
         pathlib.Path(os.environ["STARTED"]).touch()
         time.sleep(600)
         yield

@@ -36,7 +36,9 @@ def test_expand(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"'\*\.csv' matches no file; looked for '.*csv' and '.*csv'"):
         files.expand("*.csv")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"'empty' matches no file that ends in \.txt, \.txt\.gz, \.txt\.xz"):
+    with pytest.raises(
+        DataError, match=r"'empty' matches no file that ends in \.txt, \.jsonl, \.parquet \(or \.gz, \.xz, \.zst after it\)"
+    ):
         files.expand("empty")
 
 

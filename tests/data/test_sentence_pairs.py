@@ -124,4 +124,4 @@ def test_deterministic_by_seed_and_copies_differ(corpus, vocabulary_file):
 @pytest.mark.parametrize("change, message", [(dict(short_seq_prob=1.5), "short_seq_prob is 1.5"), (dict(length=4), "length is 4")])
 def test_mistakes(corpus, vocabulary_file, change, message):
     with pytest.raises(DataError, match=f"SentencePairTask.{message}"):
-        SentencePairTask(**(dict(files=str(corpus), vocabulary=vocabulary_file, length=LENGTH) | change))
+        SentencePairTask(**(dict(source=str(corpus), vocabulary=vocabulary_file, length=LENGTH) | change))

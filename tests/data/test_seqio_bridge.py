@@ -2,13 +2,17 @@
 
 import sys
 import types
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from rootstock.data import seqio_bridge, superglue, vocabularies
+from rootstock.data import seqio_bridge, vocabularies
 from rootstock.data.errors import DataError
+from rootstock.data.streams import Interleaved
+from rootstock.data.suites import superglue
 from rootstock.data.text import TextTask
+from rootstock.tools import cache_tasks
 
 seqio = pytest.importorskip("seqio")
 tf = pytest.importorskip("tensorflow")
@@ -68,31 +72,135 @@ def test_vocabulary(vocabulary):
     assert adapter.decode_tf(tf.constant([vocabulary.encode("cat dog")])).numpy().tolist() == [b"cat dog"]
 
 
-@pytest.mark.parametrize("ids", [False, True], ids=["strings", "ids"])
-def test_a_seqio_task_as_rows(ids, vocabulary, vocabulary_file, monkeypatch):
-    texts = ["the cat sat", "a dog ran home", "seven cats"]
-    adapter = vocabularies.seqio_vocabulary(vocabulary)
-    kind = {"dtype": tf.int32} if ids else {"dtype": tf.string, "rank": 0}
-    name = f"rootstock_test_foreign_{ids}"
-
-    def dataset(split, shuffle_files, seed=None):
-        strings = tf.data.Dataset.from_tensor_slices({"targets": texts})
-        return strings.map(lambda example: {"targets": adapter.encode_tf(example["targets"])}) if ids else strings
-
-    task = seqio.Task(
-        name,
-        source=seqio.FunctionDataSource(dataset, splits=["train"]),
-        output_features={"targets": seqio.Feature(adapter if ids else seqio.PassThroughVocabulary(0), add_eos=False, **kind)},
-        preprocessors=[],
-    )
-    monkeypatch.setitem(seqio.TaskRegistry._REGISTRY, name, task)
+@pytest.fixture
+def register(monkeypatch):
+    """Puts seqio tasks over lists of examples, and mixtures of them, into registries of the test's own, under the module `my_tasks`."""
+    monkeypatch.setattr(seqio.TaskRegistry, "_REGISTRY", dict(seqio.TaskRegistry._REGISTRY))
+    monkeypatch.setattr(seqio.MixtureRegistry, "_REGISTRY", dict(seqio.MixtureRegistry._REGISTRY))
     monkeypatch.setitem(sys.modules, "my_tasks", types.ModuleType("my_tasks"))
-    ours = seqio_bridge.SeqioText(name, "my_tasks", vocabulary_file, 32)
+
+    def task(name, examples, kind, **features):
+        """`features`: dtype by name; the same vocabulary for all."""
+        signature = {key: tf.TensorSpec([None] if dtype == tf.int32 else [], dtype) for key, dtype in features.items()}
+
+        def dataset(split, shuffle_files, seed=None):
+            return tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=signature)
+
+        seqio.TaskRegistry.add(
+            name,
+            source=seqio.FunctionDataSource(dataset, splits=["train"]),
+            output_features={
+                key: seqio.Feature(kind, add_eos=False, dtype=dtype, rank=1 if dtype == tf.int32 else 0) for key, dtype in features.items()
+            },
+            preprocessors=[],
+        )
+
+    task.mixture = seqio.MixtureRegistry.add
+    return task
+
+
+TEXTS = ["the cat sat", "a dog ran home", "seven cats"]
+
+
+@pytest.mark.parametrize("ids", [False, True], ids=["strings", "ids"])
+def test_documents_of_a_seqio_task(ids, vocabulary, vocabulary_file, register):
+    examples = [{"targets": vocabulary.encode(text) if ids else text} for text in TEXTS]
+    kind = vocabularies.seqio_vocabulary(vocabulary) if ids else seqio.PassThroughVocabulary(0)
+    register("foreign", examples, kind, targets=tf.int32 if ids else tf.string)
+    ours = seqio_bridge.find("foreign", "my_tasks", vocabulary_file, 32, None, None)
+    assert ours == seqio_bridge.SeqioText("foreign", "my_tasks", vocabulary_file, 32)
     assert ours.splits == ("train",)
-    (row,) = ours.rows("train")
-    assert vocabulary.decode(row["input_ids"][row["segment_ids"] > 0]) == " ".join(f"[CLS] {text} [SEP]" for text in texts)
+    counts = Counter()
+    (row,) = ours.rows("train", counts)
+    assert vocabulary.decode(row["input_ids"][row["segment_ids"] > 0]) == " ".join(f"[CLS] {text} [SEP]" for text in TEXTS)
+    assert counts == {"documents": 3, "dropped": 0}
     with pytest.raises(DataError, match="has no feature 'inputs'; it has targets"):
-        next(seqio_bridge.SeqioText(name, "my_tasks", vocabulary_file, 32, feature="inputs").rows("train"))
+        next(seqio_bridge.SeqioText("foreign", "my_tasks", vocabulary_file, 32, feature="inputs").rows("train"))
+
+
+def test_pairs_of_a_seqio_task(vocabulary, vocabulary_file, register):
+    """What a pair is, its end of sequence included, the seqio task decides; an empty side is dropped and counted."""
+    pairs = [("the cat sat on the mat", "june"), ("a dog ran", "home to us"), ("seven", "")]
+    examples = [{"inputs": vocabulary.encode(one), "targets": vocabulary.encode(other)} for one, other in pairs]
+    register("foreign", examples, vocabularies.seqio_vocabulary(vocabulary), inputs=tf.int32, targets=tf.int32)
+    with pytest.raises(DataError, match="has inputs and targets; give the length of the targets too"):
+        seqio_bridge.find("foreign", "my_tasks", vocabulary_file, 16, None, None)
+    ours = seqio_bridge.find("foreign", "my_tasks", vocabulary_file, 16, 8, None)
+    counts = Counter()
+    (row,) = ours.rows("train", counts)
+    assert {name: value.shape for name, value in row.items()} == {name: field.shape for name, field in ours.fields().items()}
+    for segment, pair in enumerate(pairs[:2], start=1):
+        sides = (row["input_ids"][row["segment_ids"] == segment], row["target_ids"][row["target_segment_ids"] == segment])
+        assert tuple(map(vocabulary.decode, sides)) == pair
+    assert row["segment_ids"].max() == 2 and counts == {"documents": 3, "dropped": 1}
+    (trimmed, _) = seqio_bridge.find("foreign", "my_tasks", vocabulary_file, 5, 2, None).rows("train")
+    assert vocabulary.decode(trimmed["input_ids"]) == "the cat sat on the"
+
+
+def test_finished_rows_of_a_seqio_task(text, vocabulary_file, register):
+    seqio.TaskRegistry.add_provider("foreign", text.seqio("foreign"))
+    ours = seqio_bridge.find("foreign", "my_tasks", vocabulary_file, 32, None, None)
+    assert isinstance(ours, seqio_bridge.SeqioRows) and ours.fields() == text.fields() and ours.splits == text.splits
+    equal(ours.rows("validation"), text.rows("validation"))
+
+
+def test_rows_of_no_fixed_shape(vocabulary_file, register):
+    register("foreign", [{"ids": [1, 2]}], seqio.PassThroughVocabulary(100), ids=tf.int32)
+    with pytest.raises(DataError, match="neither `inputs` and `targets` nor rows of fixed shape: ids vary in length"):
+        seqio_bridge.find("foreign", "my_tasks", vocabulary_file, 32, None, None).fields()
+
+
+def other_vocabulary(folder):
+    (folder / "vocab.txt").write_text("\n".join([*vocabularies.SPECIALS, "other"]) + "\n")
+    return vocabularies.load(str(folder / "vocab.txt"))
+
+
+def test_ids_of_another_vocabulary(vocabulary_file, register, tmp_path):
+    register("foreign", [{"targets": [5]}], vocabularies.seqio_vocabulary(other_vocabulary(tmp_path)), targets=tf.int32)
+    with pytest.raises(
+        DataError, match=r"feature 'targets' of the seqio task 'foreign' is made with another vocabulary than '.*vocab\.txt'"
+    ):
+        list(seqio_bridge.find("foreign", "my_tasks", vocabulary_file, 32, None, None).rows("train"))
+
+
+def test_a_mixture_is_cached_task_by_task(vocabulary, vocabulary_file, register, tmp_path, capsys):
+    adapter = vocabularies.seqio_vocabulary(vocabulary)
+    for name, text in (("cats", "the cat sat"), ("dogs", "a dog ran home")):
+        register(name, [{"targets": vocabulary.encode(text)}] * 40, adapter, targets=tf.int32)
+    register.mixture("pets", [("cats", 3.0), ("dogs", 1.0)])
+    flags = [
+        "--mixture=pets",
+        "--module=my_tasks",
+        f"--vocabulary={vocabulary_file}",
+        "--length=8",
+        f"--out={tmp_path}/pets",
+        "--workers=1",
+    ]
+    assert cache_tasks.main(flags) == 0 == cache_tasks.main(flags)
+    assert "pets/dogs train: 40 rows from 40 documents (0 dropped)" in capsys.readouterr().out
+    stream = Interleaved.cached(tmp_path / "pets", "train", seed=0)
+    assert stream.shares == {"cats": 3, "dogs": 1} and stream.vocabulary_checksum == vocabulary.checksum
+    read = stream.batch(0, 40)["input_ids"]
+    assert sum(vocabulary.decode(row).startswith("[CLS] a dog") for row in read) == 10
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0])
+def test_a_mixture_with_a_rate_of_zero(rate, vocabulary_file, register, tmp_path, capsys):
+    for name in ("cats", "dogs"):
+        register(name, [{"targets": "the cat"}], seqio.PassThroughVocabulary(0), targets=tf.string)
+    register.mixture("pets", [("cats", 1.0), ("dogs", rate)])
+    flags = ["--mixture=pets", "--module=my_tasks", f"--vocabulary={vocabulary_file}", "--length=8", f"--out={tmp_path}/pets"]
+    assert cache_tasks.main(flags) == 2
+    assert f"the rates of a mixture are numbers above 0; seen {{'dogs': {rate}}}" in capsys.readouterr().err
+    assert not (tmp_path / "pets").exists()
+
+
+def test_a_mixture_of_tasks_that_do_not_mix(vocabulary, vocabulary_file, register, tmp_path):
+    register("cats", [{"targets": [5]}], vocabularies.seqio_vocabulary(vocabulary), targets=tf.int32)
+    register("dogs", [{"targets": [5]}], vocabularies.seqio_vocabulary(other_vocabulary(tmp_path)), targets=tf.int32)
+    register.mixture("pets", [("cats", 1.0), ("dogs", 1.0)])
+    with pytest.raises(DataError, match=r"tasks of the seqio mixture 'pets' cannot be mixed: .*must use the same vocabulary"):
+        seqio_bridge.components("pets", "my_tasks")
 
 
 @pytest.mark.parametrize("module", ["sys", "no_such_module"])

@@ -2,12 +2,14 @@
 
 from collections import Counter
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rootstock.data.arrays import Arrays
 from rootstock.data.errors import DataError
-from rootstock.data.streams import Mixed, Ordered, Shuffled
+from rootstock.data.streams import Bucketed, Mixed, Ordered, Shuffled
 
 
 def source(rows):
@@ -68,6 +70,45 @@ def test_ordered_pads_behind_the_end():
     assert batch["weight"].tolist() == [1, 1, 0, 0]
     assert batch["y"].sum(axis=(1, 2)).tolist() == [6, 6, 0, 0]
     assert not stream.batch(12, 4)["weight"].any()
+
+
+def ragged(rows=10, length=16):
+    """Row i has i + 1 filled slots of `length`."""
+    segments = (np.arange(length) < np.arange(1, rows + 1)[:, None]).astype(np.int32)
+    return Arrays({"input_ids": segments * 7, "segment_ids": segments, "label": np.arange(rows, dtype=np.int32)})
+
+
+def test_bucketed_cuts_to_the_longest_row_of_a_batch():
+    stream, uncut = Bucketed(ragged(), [4, 8, 16]), Ordered(ragged())
+    assert [stream.batch(start, 4)["input_ids"].shape for start in (0, 4, 8)] == [(4, 4), (4, 8), (4, 16)]
+    assert stream.batch(12, 4)["segment_ids"].shape == (4, 4)  # nothing but padding
+    for start in (0, 3, 8):
+        cut, whole = stream.batch(start, 4), uncut.batch(start, 4)
+        width = cut["input_ids"].shape[-1]
+        assert not whole["segment_ids"][:, width:].any()
+        same(cut, {name: values[:, :width] if name in ("input_ids", "segment_ids") else values for name, values in whole.items()})
+        parts = [stream.batch(start, 4, shard, 2) for shard in range(2)]
+        same(cut, {name: np.concatenate([part[name] for part in parts]) for name in cut})
+
+
+def test_bucketed_evaluation_is_compiled_once_a_bucket():
+    traced = []
+
+    @jax.jit
+    def score(batch):
+        traced.append(batch["input_ids"].shape)
+        return (batch["input_ids"].sum(1) * batch["weight"].astype(jnp.int32)).sum()
+
+    stream = Bucketed(ragged(12), [4, 8, 16])
+    total = sum(int(score(stream.batch(start, 2))) for start in range(0, 14, 2))
+    assert total == 7 * sum(range(1, 13))
+    assert len(traced) == 3
+
+
+@pytest.mark.parametrize("lengths", [[4, 8], [8, 4, 16], [4, 4, 16], [], [0, 16], [16, 32]])
+def test_buckets_rise_to_the_length_of_a_row(lengths):
+    with pytest.raises(DataError, match=r"the lengths of buckets are .*; expected them to rise to 16"):
+        Bucketed(ragged(), lengths)
 
 
 def test_mixed():

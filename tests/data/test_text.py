@@ -76,13 +76,13 @@ def test_description_names_no_path(corpus, vocabulary_file):
     [
         (dict(length=2), "TextTask.length is 2"),
         (dict(validation_fraction=1.0), "TextTask.validation_fraction is 1.0"),
-        (dict(files="no/such/*.txt"), r"'no/such/\*\.txt' matches no file"),
+        (dict(source="no/such/*.txt"), r"'no/such/\*\.txt' matches no file"),
         (dict(vocabulary="no/vocab.txt"), r"'no/vocab\.txt' does not exist"),
     ],
 )
 def test_mistakes(corpus, vocabulary_file, change, message):
     with pytest.raises(DataError, match=message):
-        next(TextTask(**(dict(files=str(corpus), vocabulary=vocabulary_file, length=32) | change)).rows("train"))
+        next(TextTask(**(dict(source=str(corpus), vocabulary=vocabulary_file, length=32) | change)).rows("train"))
 
 
 def test_empty_corpus(tmp_path, vocabulary_file):

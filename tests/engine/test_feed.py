@@ -1,9 +1,11 @@
 import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 
+from rootstock.data.streams import Shuffled
 from rootstock.engine import feed
 from rootstock.engine.errors import UserError
 from rootstock.engine.schedules import BatchRamp
@@ -91,3 +93,15 @@ def test_uneven_batches(partitioners):
     assert feed.abstract(Counting(), 12, partitioners["data2_fsdp2_tensor2"])["x"].shape == (12, 2)
     with pytest.raises(UserError, match=r"a batch has 12 examples, which the 8 data shards of the mesh .* do not divide"):
         feed.abstract(Counting(), 12, partitioners["data8"])
+
+
+def test_the_share_of_time_spent_waiting_is_measured(tiny, tmp_path, monkeypatch):
+    """A reader that is slower than the step shows in the metric `waiting`, in the goodput and in the report."""
+    read, seconds = Shuffled.batch, 0.5
+    monkeypatch.setattr(Shuffled, "batch", lambda *args: time.sleep(seconds) or read(*args))
+    assert tiny.run(tmp_path / "run", "TRAIN_STEPS=8") == 0
+    shares = [value for _, value in tiny.lines(tmp_path / "run", name="waiting")]
+    assert len(shares) == 8 and 0 <= min(shares) and 0.5 < max(shares) <= 1  # of a step that begins with nothing ready
+    (data,) = [value for _, value in tiny.lines(tmp_path / "run", "goodput", "data")]
+    assert data >= 2 * seconds  # some batches are read while the step is compiled and while the run evaluates
+    assert "Time waiting for data" in (tmp_path / "run" / "report.html").read_text()

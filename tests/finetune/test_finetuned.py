@@ -12,7 +12,6 @@ from rootstock.engine.model_dir import write_config
 from rootstock.engine.sockets import Context
 from rootstock.finetune import finetuned, heads
 from rootstock.finetune.objective import Multitask
-from rootstock.finetune.scores import ClassScores
 from rootstock.models import bert
 from rootstock.models.layers import parameters
 
@@ -102,8 +101,8 @@ def test_heads_over_an_encoder_without_a_pooler():
 
 @pytest.fixture(scope="module")
 def scored(model):
-    """Everything that is computed for a batch of two tasks: gradient, and the confusion matrix of the tags."""
-    objective, probe = Multitask({task: HEADS[task] for task in ("ner", "stsb")}), ClassScores("ner", 3)
+    """Everything that is computed for a batch of two tasks: terms and their gradient."""
+    objective = Multitask({task: HEADS[task] for task in ("ner", "stsb")})
     graphdef, params = parameters.split(model)
     ctx = Context(step=jnp.zeros((), jnp.int32), key=jax.random.key(0))
 
@@ -114,7 +113,7 @@ def scored(model):
     @jax.jit
     def run(batch):
         (_, terms), grads = jax.value_and_grad(mean, has_aux=True)(params, batch)
-        return terms, grads, probe.add(model, batch["ner"], probe.zero()), model.heads["ner"](model.encoder, batch["ner"])
+        return terms, grads
 
     return run
 
@@ -133,20 +132,7 @@ def test_what_has_no_label_or_weight_changes_nothing(scored):
     other["stsb"]["label"] = other["stsb"]["label"].at[2].set(99.0)
     for task, rows in (("ner", slice(2, None)), ("stsb", slice(2, 3))):
         other[task]["input_ids"] = other[task]["input_ids"].at[rows].set(7)
-    (terms, grads, _, _), (same_terms, same_grads, _, _) = scored(batch), scored(other)
+    (terms, grads), (same_terms, same_grads) = scored(batch), scored(other)
     assert (terms["ner"].weight, terms["stsb"].weight) == (9, 3)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), (terms, grads), (same_terms, same_grads))
     assert all(np.isfinite(grad).all() for grad in grads.values())
-
-
-def test_confusion_of_the_labelled_tokens(scored):
-    batch = labelled()
-    _, _, confusion, logits = scored(batch)
-    wanted = np.zeros((3, 3))
-    for row in (0, 1):
-        for label, guess in zip(np.asarray(batch["ner"]["label"][row]), np.asarray(logits[row]).argmax(-1), strict=True):
-            if label >= 0:
-                wanted[label, guess] += 1
-    np.testing.assert_array_equal(confusion, wanted)
-    assert confusion.sum() == 9
-    assert ClassScores("ner", 3).finish(np.asarray(confusion)) == {"accuracy": pytest.approx(np.trace(wanted) / 9)}

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from rootstock.data.arrays import Arrays
 from rootstock.data.streams import Ordered
 from rootstock.engine import mesh
 from rootstock.engine.evaluate import Evaluation
 from rootstock.engine.partitioning import Partitioner
 from rootstock.engine.sockets import Context
 from rootstock.engine.state import Blueprint
-from rootstock.finetune import finetuned, heads, scores
+from rootstock.finetune import finetuned, heads, metrics, scores, tasks
 from rootstock.finetune.objective import Multitask
 from rootstock.models import bert
 
@@ -145,20 +144,31 @@ def test_several_heads_want_a_name(model):
         model(jnp.ones((1, 4), jnp.int32))
 
 
-@pytest.mark.parametrize("task,probe", [("pairs", scores.ClassScores("pairs", 3)), ("number", scores.RegressionScores("number")),
-                                        ("answer", scores.SpanScores("answer"))])  # fmt: skip
-def test_scores_of_five_rows_on_eight_devices(model, logits, task, probe):
-    """Rows that fill no batch, over (data 4, tensor 2), against numpy over the same logits."""
-    batch = {name: np.asarray(x)[:4] for name, x in batches()[task].items() if name != "weight"}
-    extra = {name: np.concatenate([x, x[:1]]) for name, x in batch.items()}
-    partitioner = Partitioner(mesh.make(mesh.Shape(data=4, tensor=2)))
-    blueprint = Blueprint.draw(build, partitioner)
-    found = Evaluation(blueprint, probe, Ordered(Arrays(extra)), 8)(blueprint.init_params(jax.random.key(0)))
-    given, labels = np.asarray(logits[task])[[0, 1, 2, 3, 0]], extra["label"]
-    if task == "pairs":
-        assert found["accuracy"] == pytest.approx((given.argmax(-1) == labels).mean())
-    elif task == "number":
-        assert found["pearson"] == pytest.approx(np.corrcoef(given[:, 0], labels)[0, 1], abs=1e-4)
-        assert found["mse"] == pytest.approx(np.square(given[:, 0] - labels).mean(), rel=1e-4)
+METRICS = {"number": (metrics.pearson,), "answer": (metrics.span_exact_match,)}
+
+
+ONE, EIGHT, SPREAD = mesh.Shape(), mesh.Shape(data=8), mesh.Shape(data=2, fsdp=2, tensor=2)
+
+
+@pytest.mark.parametrize("task, shape", [("pairs", ONE), ("pairs", EIGHT), *((task, SPREAD) for task in HEADS)], ids=str)
+def test_every_row_is_gathered_once_and_in_order(handmade, model, logits, task, shape):
+    """Eleven rows that fill no batch of eight, over several meshes: what numpy reads off the same logits, and metrics of it."""
+    repeated = np.array([3, 0, 2, 1, 0, 5, 2, 2, 4, 0, 1])
+    arrays = {name: np.asarray(x)[repeated] for name, x in batches()[task].items() if name != "weight"}
+    labels = () if task == "number" else tuple("abcde"[: 3 if task == "choice" else HEADS[task].outputs])
+    described = tasks.Task(task, lambda *_: handmade(arrays), HEADS[task].kind, labels, METRICS.get(task, (metrics.accuracy,)))
+    split = described.read("", "", L, "validation")
+    blueprint = Blueprint.draw(build, Partitioner(mesh.make(shape, jax.devices()[: shape.data * shape.fsdp * shape.tensor])))
+    params = blueprint.init_params(jax.random.key(0))
+    found = Evaluation(blueprint, scores.Gathered(described, split), Ordered(split), 8)(params)
+    given = np.asarray(logits[task])[repeated]
+    if task == "number":
+        np.testing.assert_allclose(found.answers, given[:, 0], atol=1e-5)
     else:
-        assert found["exact_match"] == pytest.approx((given.argmax(1) == labels).all(-1).mean())
+        np.testing.assert_array_equal(found.answers, given.argmax(1 if task == "answer" else -1))
+    if task in ("pairs", "choice", "spans"):
+        np.testing.assert_allclose(found.probabilities, jax.nn.softmax(given), atol=1e-5)
+    assert np.array_equal(found.golds, arrays["label"], equal_nan=task == "number")
+    assert found.idx.tolist() == list(range(11)) and split.counts == {"documents": 11}
+    if shape == EIGHT:
+        assert Evaluation(blueprint, scores.Scores(described, split), Ordered(split), 8)(params) == described.score(found)

@@ -29,7 +29,7 @@ def stored(request):
     build = lambda key: bert.PreTraining(config, key)
     model = parameters.abstract(build)
     shapes = {name: spec.shape for name, spec in parameters.specs(model).items()}
-    params = restack(hf.convert(bert_hf.FAMILY, "BertForPreTraining", load_file(folder / "model.safetensors")), shapes)
+    params = restack(hf.Table(bert_hf.FAMILY, "BertForPreTraining", config).convert(load_file(folder / "model.safetensors")), shapes)
     with np.load(folder / "cases.npz") as cases:
         return nnx.split(model)[0], {name: jnp.asarray(value) for name, value in params.items()}, dict(cases)
 
@@ -72,7 +72,7 @@ def test_other_spellings_of_names():
 
 
 def test_canonical_names_and_transposes():
-    canonical = lambda name, form="BertForPreTraining": hf.canonical(bert_hf.FAMILY, form, name)
+    canonical = lambda name, form="BertForPreTraining": hf.Table(bert_hf.FAMILY, form, bert.Config()).canonical(name)
     assert canonical("bert.encoder.layer.11.output.LayerNorm.weight") == ("encoder/layers/11/mlp_norm/scale", False)
     assert canonical("bert.pooler.dense.weight") == ("encoder/pooler/kernel", True)
     assert canonical("classifier.weight", "BertForMultipleChoice") == ("head/output/kernel", True)
@@ -88,20 +88,22 @@ def test_the_table_has_every_parameter_once():
     for form, build in {"BertForPreTraining": bert.PreTraining, "BertForMaskedLM": bert.MaskedLM, "BertModel": bert.Encoder}.items():
         model = parameters.abstract(lambda key, build=build: build(config, key))
         names = {("" if form != "BertModel" else "encoder/") + name for stored in parameters.specs(model) for name, _ in address(stored)}
-        back = hf.convert_back(bert_hf.FAMILY, form, dict.fromkeys(names, np.zeros((1, 1))))
+        table = hf.Table(bert_hf.FAMILY, form, config)
+        back = table.convert_back(dict.fromkeys(names, np.zeros((1, 1))))
         spelt = hf.spelt(bert_hf.FAMILY, back)
-        assert hf.convert(bert_hf.FAMILY, form, {spelt[name]: value for name, value in back.items()}).keys() == names
+        assert table.convert({spelt[name]: value for name, value in back.items()}).keys() == names
         assert len(back) == len(names) and (form != "BertModel" or not any(name.startswith("bert.") for name in back))
 
 
 def test_tied_copies():
-    original = lambda **changed: hf.original(bert_hf.FAMILY, {"bert.embeddings.word_embeddings.weight": np.ones((3, 2))} | changed)
+    first = {"bert.embeddings.word_embeddings.weight": np.ones((3, 2))}
+    original = lambda **changed: hf.original(bert_hf.FAMILY, bert.Config(), first | changed)
     copy = "cls.predictions.decoder.weight"
     assert original(**{copy: np.ones((3, 2))}).keys() == {"bert.embeddings.word_embeddings.weight"}
     for other in (np.ones((2, 3)), np.full((3, 2), 2.0)):
         with pytest.raises(hf.Mismatch, match=r"decoder\.weight differs from bert\.embeddings"):
             original(**{copy: other})
-    assert (hf.original(bert_hf.FAMILY, {"cls.predictions.decoder.bias": np.ones(3)})["cls.predictions.bias"] == 1).all()
+    assert (hf.original(bert_hf.FAMILY, bert.Config(), {"cls.predictions.decoder.bias": np.ones(3)})["cls.predictions.bias"] == 1).all()
 
 
 def test_what_no_config_json_can_say():

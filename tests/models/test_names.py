@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from rootstock.models import bert
+from rootstock.models import bert, t5
 from rootstock.models.layers import parameters, stack
+from rootstock.models.layers.mlp import GatedMLP
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "names"
-MODELS = {"bert_base": lambda key: bert.PreTraining(bert.Config(), key)}
+MODELS = {
+    "bert_base": lambda key: bert.PreTraining(bert.Config(), key),
+    "t5_small": lambda key: t5.T5(t5.Config(), key),
+    "umt5_small": lambda key: t5.T5(t5.Config(layers=8, heads=6, mlp_width=1024, mlp=GatedMLP, tied=False, per_layer_bias=True), key),
+}
 
 
 def listing(build):

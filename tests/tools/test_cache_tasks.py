@@ -34,6 +34,15 @@ def test_text(corpus, tmp_path, capsys):
     assert cache_tasks.main(arguments) == 0  # there already, and the same
     assert cache_tasks.main([*arguments, "--length=32"]) == 2
     assert "length is 64 there and 32 here" in capsys.readouterr().err
+    (shard,) = (tmp_path / "out").glob("train*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    assert cache_tasks.main(arguments) == 2
+    assert "train-00000.array_record' is damaged: its SHA-256 is" in capsys.readouterr().err
+    shard.write_bytes(content[:-1])
+    assert cache_tasks.main(arguments) == 2
+    assert "its manifest says" in capsys.readouterr().err
 
 
 def test_pairs(corpus, tmp_path):
@@ -59,7 +68,7 @@ def test_superglue(tmp_path):
             ["--superglue=boolq,qa", "--data_dir=data/demo/superglue", VOCABULARY, "--length=64"],
             "error: --superglue names 'qa'; expected some of boolq",
         ),
-        (["--superglue=rte", "--data_dir=data/demo/superglue", VOCABULARY, "--length=64"], "holds none of the files of rte"),
+        (["--superglue=rte", "--data_dir=data/demo/superglue", VOCABULARY, "--length=64"], "holds nothing of rte"),
     ],
 )
 def test_mistakes(tmp_path, capsys, arguments, message):
@@ -71,8 +80,9 @@ def test_mistakes(tmp_path, capsys, arguments, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([VOCABULARY, "--length=64", "--out=x"], "one of the arguments --text --superglue is required"),
+        ([VOCABULARY, "--length=64", "--out=x"], "one of the arguments --text --superglue --mixture is required"),
         (["--superglue=rte", VOCABULARY, "--length=64", "--out=x"], "--superglue needs --data_dir"),
+        (["--mixture=c4", VOCABULARY, "--length=64", "--out=x"], "--mixture needs --module"),
         (["--text=x", VOCABULARY, "--length=64", "--out=x", "--workers=0"], "--workers is 0"),
     ],
 )

@@ -19,7 +19,7 @@ from rootstock.engine.resume import take_over
 from rootstock.finetune import finetuned, heads
 from rootstock.models import bert
 from rootstock.models.layers import parameters
-from rootstock.tools import convert_hf, forward, hf_files, inspect
+from rootstock.tools import convert_hf, converted, forward, hf_files, inspect
 
 STORED = Path(__file__).parents[1] / "golden" / "hf"
 PIECES = [
@@ -239,7 +239,7 @@ def test_fine_tuning_starts_from_each(theirs, name):
     model = finetuned.Config(encoder, {"ner": heads.Head(heads.TokenClassification, 4)})
     from rootstock.engine.state import Blueprint
 
-    blueprint = Blueprint.draw(lambda key: finetuned.Finetuned(model, key), convert_hf._one_device())
+    blueprint = Blueprint.draw(lambda key: finetuned.Finetuned(model, key), converted.one_device())
     before = {name: np.zeros(spec.shape, np.float32) for name, spec in blueprint.specs.items()}
     taken, saved = take_over(blueprint, before, folder, "^heads/"), checkpoints.read_params(folder)
     assert all((np.asarray(taken[name]) == np.asarray(saved[name])).all() for name in taken if name.startswith("encoder/"))
@@ -250,7 +250,7 @@ def test_fine_tuning_starts_from_each(theirs, name):
     with pytest.raises(UserError, match=r"the Classification head for boolq reads the pooler, .*set finetuned\.encoder_of\.pooler = True"):
         parameters.abstract(lambda key: finetuned.Finetuned(pairs, key))
     pooled = finetuned.Config(finetuned.encoder_of(folder, pooler=True), pairs.heads)
-    blueprint = Blueprint.draw(lambda key: finetuned.Finetuned(pooled, key), convert_hf._one_device())
+    blueprint = Blueprint.draw(lambda key: finetuned.Finetuned(pooled, key), converted.one_device())
     before = {name: np.zeros(spec.shape, np.float32) for name, spec in blueprint.specs.items()}
     take_over(blueprint, before, folder, "^heads/|^encoder/pooler/")
 
@@ -343,8 +343,8 @@ def test_vocabularies_that_disagree(theirs, capsys):
 
 
 @pytest.mark.parametrize("name, fields, message", [
-    ("bert_model", {"model_type": "roberta"}, "model_type is 'roberta'; known are bert"),
-    ("bert_model", {"model_type": ["bert"]}, "model_type is ['bert']; known are bert"),
+    ("bert_model", {"model_type": "xlm"}, "model_type is 'xlm'; known are "),
+    ("bert_model", {"model_type": ["bert"]}, "model_type is ['bert']; known are "),
     ("bert_model", {"architectures": ["BertLMHeadModel"]}, "the architecture BertLMHeadModel is not known; known are BertModel"),
     ("bert_model", {"architectures": "BertModel"}, "architectures is 'BertModel'; expected a list"),
     ("bert_model", {"hidden_act": "silu"}, "hidden_act is 'silu'; known are gelu, gelu_new"),
@@ -458,7 +458,7 @@ def test_targets(theirs, tmp_path, capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(convert_hf.model_dir, "write_config", broken)
+    monkeypatch.setattr(converted.model_dir, "write_config", broken)
     assert convert_hf.main([f"--from_hf={given.folder}", f"--to={tmp_path / 'late'}"]) == 2
     monkeypatch.setattr(hf_files, "save_file", broken)
     assert convert_hf.main([f"--from={tmp_path / 'empty'}", f"--to_hf={tmp_path / 'late'}"]) == 2

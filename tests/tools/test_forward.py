@@ -3,12 +3,16 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 import rootstock
 from rootstock.data import vocabularies
+from rootstock.engine import checkpoints, mesh, model_dir, state
 from rootstock.engine.errors import UserError
+from rootstock.engine.partitioning import Partitioner
+from rootstock.models import t5
 from rootstock.tools import forward
 
 
@@ -60,10 +64,43 @@ def test_load(trained, finetuned, tmp_path):
 IDS = np.array([[2, 7, 8, 3], [2, 9, 3, 0]])
 
 
+@pytest.fixture(scope="module")
+def t5_dir(tmp_path_factory):
+    """A MODEL_DIR of a T5 without a vocabulary."""
+    folder = tmp_path_factory.mktemp("t5")
+    config = t5.Config(vocab_size=30, width=8, layers=1, heads=2, head_dim=4, mlp_width=8, dropout=0.0)
+    drawn = state.Blueprint.draw(lambda key: t5.T5(config, key), Partitioner(mesh.make(mesh.Shape(), jax.devices()[:1])))
+    saving = checkpoints.Checkpoints(folder)
+    saving.save(0, state.init(drawn, drawn.init_params(jax.random.key(0)), [], ()), {"examples": 0, "seed": 0})
+    saving.close()
+    model_dir.write_config(folder, drawn.model, None)
+    return folder
+
+
+def test_encoder_decoder(t5_dir, npz, tmp_path, capsys):
+    """Logits of every place that the decoder reads; rows of another length than the inputs."""
+    before, mask = np.array([[0, 5, 6], [0, 7, 0]]), (IDS > 0).astype(int)
+    flags = npz(input_ids=IDS, attention_mask=mask, decoder_input_ids=before)
+    assert forward.main([f"--checkpoint={t5_dir}", *flags]) == 0
+    written, model = np.load(tmp_path / "out.npz"), rootstock.load(t5_dir)
+    assert written["logits"].shape == (2, 3, 30) and written["last_hidden_state"].shape == (2, 3, 8)
+    np.testing.assert_array_equal(written["logits"], model(IDS, mask, decoder_input_ids=before).logits)
+    np.testing.assert_allclose(model(IDS[1:, :3], decoder_input_ids=before[1:]).logits[0], written["logits"][1], atol=1e-5)
+    for arrays, message in (
+        ({}, "a T5, also takes decoder_input_ids [B, T]"),
+        ({"decoder_input_ids": before[:1]}, "decoder_input_ids has shape (1, 3); expected [2, T], a row for each of input_ids (2, 4)"),
+        ({"decoder_input_ids": before + 30}, "decoder_input_ids range from 30 to 37, the model knows 0 to 29"),
+        ({"decoder_input_ids": before, "token_type_ids": IDS * 0}, "a T5, knows no token_type_ids"),
+    ):
+        assert forward.main([f"--checkpoint={t5_dir}", *npz(input_ids=IDS, **arrays)]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arrays, message",
     [
-        ({"ids": IDS}, "holds ['ids']; expected input_ids and, if wanted, attention_mask and token_type_ids"),
+        ({"input_ids": IDS, "decoder_input_ids": IDS}, "a PreTraining, knows no decoder_input_ids"),
+        ({"ids": IDS}, "holds ['ids']; expected input_ids and, if wanted, attention_mask, token_type_ids, decoder_input_ids"),
         ({"input_ids": IDS, "mask": IDS}, "holds ['input_ids', 'mask']; expected"),
         ({"input_ids": IDS * 1.0}, "input_ids must hold integers, got float64"),
         ({"input_ids": IDS[0]}, "input_ids must have shape [B, L] with at least one token, got (4,)"),

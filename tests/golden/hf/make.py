@@ -1,4 +1,4 @@
-"""Makes the stored parity cases: tiny random BERTs in Hugging Face's own files, with inputs and what torch answers.
+"""Makes the stored parity cases: tiny random models in Hugging Face's own files, with inputs and what torch answers.
 
     python tests/golden/hf/make.py [--out DIR]
 
@@ -15,9 +15,11 @@ import json
 import platform
 from pathlib import Path
 
+import make_t5
 import numpy as np
 import torch
 import transformers
+from draws import all_to_torch, to_torch, uniform
 from torch.nn.functional import cross_entropy, normalize
 
 PAD, CLS, SEP, MASK, FIRST_WORD = range(5)
@@ -93,11 +95,6 @@ MODELS = {
 }
 
 
-def uniform(rng, std, shape):
-    """Float32 draws with mean 0 and the given standard deviation."""
-    return ((2 * rng.random_sample(shape) - 1) * (std * np.sqrt(3))).astype(np.float32)
-
-
 def draw(rng, name, shape, head_std):
     """One parameter, so that no bias is zero and no LayerNorm is the identity."""
     if name.endswith("LayerNorm.weight"):
@@ -162,14 +159,6 @@ def make_targets(architecture, rng, inputs, config):
     if architecture == "BertForMultipleChoice":
         return dict(labels=rng.randint(0, CHOICES, rows).astype(np.int32))
     return {}
-
-
-def to_torch(array):
-    return torch.from_numpy(array).long() if array.dtype == np.int32 else torch.from_numpy(array)
-
-
-def all_to_torch(arrays):
-    return {key: to_torch(value) for key, value in arrays.items()}
 
 
 def loss_of(architecture, answer, targets, encoded, mask):
@@ -240,6 +229,7 @@ def main(out):
         for case in SHAPES:
             arrays |= make_case(model, rng, case, recipe["architecture"], **rest)
         np.savez(out / name / "cases.npz", **arrays)
+    make_t5.main(out)
     sentences = (Path(__file__).parent / "minilm" / "sentences.txt").read_text(encoding="utf-8").splitlines()
     (out / "minilm").mkdir(exist_ok=True)
     np.save(out / "minilm" / "embeddings.npy", embed(sentences))

@@ -1,18 +1,34 @@
-"""SuperGLUE's casts, on a few rows by hand; the demo's and the real files as a whole."""
+"""SuperGLUE's casts for encoders, on a few rows by hand; the demo's and the real files as a whole."""
 
 import gzip
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rootstock.data import framing, spans, superglue, vocabularies
+from rootstock.data import framing, spans, vocabularies
 from rootstock.data.errors import DataError
+from rootstock.data.suites import superglue
 
 LENGTH = 24
+HIGHLIGHTED = "The cat ran home\n@highlight\nThe dog sat.\n@highlight\nIt was june"
 ROWS = {
+    "axb": {"sentence1": "The cat ran.", "sentence2": "it sat", "idx": "4", "label": "not_entailment", "logic": "Negation"},
+    "axg": {"premise": "The cat ran.", "hypothesis": "it sat", "idx": 4, "label": "not_entailment", "pair_id": 7},
+    "record": {
+        "source": "us", "idx": 3,
+        "passage": {"text": HIGHLIGHTED, "entities": [{"start": 0, "end": 6}, {"start": 4, "end": 6}, {"start": 28, "end": 34}]},
+        "qas": [
+            {
+                "query": "home ran @placeholder .", "idx": 4,
+                "answers": [{"start": 4, "end": 6, "text": "cat"}, {"start": 0, "end": 6, "text": "The cat"}],
+            },
+            {"query": "@placeholder sat", "idx": 5, "answers": [{"start": 28, "end": 34, "text": "The dog"}]},
+        ],
+    },
     "boolq": {"question": "do cats run", "passage": "Cats -- The cat ran home.", "idx": 4, "label": True},
     "cb": {"premise": "The cat ran.", "hypothesis": "it sat", "idx": 4, "label": "neutral"},
     "rte": {"premise": "The cat ran.", "hypothesis": "it ran", "idx": 4, "label": "entailment"},
@@ -46,8 +62,9 @@ def make(tmp_path, vocabulary_file):
     """A task over given rows (objects, or lines as they stand)."""
 
     def write(name, rows, length=LENGTH, file="train.jsonl"):
-        folder = tmp_path / superglue.TASKS[name]("", "", length).cast.folder
+        folder = tmp_path / superglue.TASKS[name]("", "", length).set.folder
         folder.mkdir(exist_ok=True)
+        file = f"{folder.name}.jsonl" if name.startswith("ax") else file
         text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
         (folder / file).write_bytes(gzip.compress(text.encode()) if file.endswith(".gz") else text.encode())
         return superglue.TASKS[name](str(tmp_path), vocabulary_file, length)
@@ -62,8 +79,9 @@ def shown(row, vocabulary, name="input_ids"):
 @pytest.mark.parametrize("name", superglue.TASKS)
 def test_fields_and_framing(make, vocabulary, name):
     task = make(name, [ROWS[name]])
-    rows = list(task.rows("train"))
-    assert task.name == name and task.splits == ("train",)
+    (split,) = task.splits
+    rows = list(task.rows(split))
+    assert task.name == name and split == ("test" if name.startswith("ax") else "train")
     for row in rows:
         assert {key: (value.shape, value.dtype) for key, value in row.items()} == {
             key: (field.shape, np.dtype(field.dtype)) for key, field in task.fields().items()
@@ -176,8 +194,8 @@ def test_own_format_of_boolqs_authors(make, vocabulary):
 def test_splits_and_suffixes(make):
     unlabelled = {key: value for key, value in ROWS["rte"].items() if key != "label"}
     make("rte", [ROWS["rte"]])
-    make("rte", [ROWS["rte"]] * 2, file="val.jsonl.gz")
-    task = make("rte", [unlabelled] * 3, file="test.jsonl")
+    make("rte", [ROWS["rte"], ROWS["rte"] | {"idx": 5}], file="val.jsonl.gz")
+    task = make("rte", [unlabelled | {"idx": index} for index in range(3)], file="test.jsonl")
     assert task.splits == ("train", "validation", "test")
     assert [int(row["label"]) for row in task.rows("test")] == [-1] * 3
     assert len(list(task.rows("validation"))) == 2
@@ -196,7 +214,17 @@ def test_splits_and_suffixes(make):
         ("copa", ROWS["copa"] | {"label": 2}, "line 2: 'label' is 2, expected one of 0, 1"),
         ("copa", ROWS["copa"] | {"question": "reason"}, "line 2: 'question' is 'reason', expected 'cause' or 'effect'"),
         ("cb", ROWS["cb"] | {"premise": 3}, "line 2: 'premise' is 3, expected a string"),
-        ("cb", ROWS["cb"] | {"idx": "4"}, "line 2: 'idx' is '4', expected a whole number"),
+        ("cb", ROWS["cb"] | {"idx": "four"}, "line 2: 'idx' is 'four', expected a whole number"),
+        ("cb", {"premise": "", "idx": 4, "label": "neutral"}, "line 2: the key 'hypothesis' is missing; there are premise, idx, label"),
+        ("cb", ROWS["cb"] | {"idx": 9}, r"line 2: idx 9 stands already in '.*train\.jsonl' line 1"),
+        ("multirc", ROWS["multirc"] | {"idx": 9},
+            "line 2, 'passage', 'questions' 0, 'answers' 0: idx {'paragraph': 9, 'question': 7, 'answer': 1} stands already in .* line 1"),
+        ("record", ROWS["record"] | {"idx": 9}, "line 2, 'qas' 0: idx {'passage': 9, 'query': 4} stands already in .* line 1, 'qas' 0"),
+        ("record", ROWS["record"] | {"passage": {"text": "cat", "entities": [{"start": 0, "end": 3}]}},
+            "line 2, 'passage', 'entities' 0: start 0 and end 3 are no span of the 3 characters of the passage"),
+        ("record", ROWS["record"] | {"qas": [{"query": "it sat", "idx": 8}]},
+            "line 2, 'qas' 0: 'query' is 'it sat', which has no @placeholder"),
+        ("record", ROWS["record"] | {"qas": [{"query": "@placeholder sat", "idx": 8}]}, "line 2, 'qas' 0: there are no 'answers'"),
         ("wic", ROWS["wic"] | {"end2": 99}, "line 2: start2 7 and end2 99 are no span of the 11 characters of sentence2"),
         ("wic", ROWS["wic"] | {"sentence2": "        run", "start2": 1, "end2": 3}, "line 2: the vocabulary makes no token of the span"),
         ("wsc", ROWS["wsc"] | {"target": ROWS["wsc"]["target"] | {"span1_text": "nobody"}}, "line 2: span1_text 'nobody' is not at"),
@@ -211,18 +239,83 @@ def test_splits_and_suffixes(make):
 )  # fmt: skip
 def test_mistakes_name_file_and_line(make, name, row, message):
     with pytest.raises(DataError, match=rf"train\.jsonl' {message}"):
-        list(make(name, [ROWS[name], row]).rows("train"))
+        list(make(name, [ROWS[name] | {"idx": 9}, row]).rows("train"))
 
 
 def test_missing_files(make, tmp_path, vocabulary_file):
-    with pytest.raises(DataError, match=r"CB' holds none of the files of cb: train\.jsonl, val\.jsonl, test\.jsonl, plain"):
+    with pytest.raises(DataError, match=r"nothing of cb: .*'super_glue/cb' .* 'CB' any of train\.jsonl, val\.jsonl, test\.jsonl, plain"):
         _ = superglue.cb(str(tmp_path), vocabulary_file, LENGTH).splits
-    with pytest.raises(DataError, match=r"rte has no split 'validation' in '.*RTE'; it has train"):
+    with pytest.raises(DataError, match=r"rte has no split 'validation' in '.*'; it has train"):
         next(make("rte", [ROWS["rte"]]).rows("validation"))
     with pytest.raises(DataError, match=r"'nowhere' does not exist"):
         next(superglue.rte("nowhere", vocabulary_file, LENGTH).rows("train"))
     with pytest.raises(DataError, match="the length of rte's rows is 8; expected 16 or more"):
         superglue.rte(str(tmp_path), vocabulary_file, 8)
+    with pytest.raises(DataError, match=r"train\.jsonl' holds no rows\."):
+        list(make("rte", []).rows("train"))
+    with pytest.raises(DataError, match=r"train\.jsonl' holds no rows; all are skipped, the last one as its label is '-'"):
+        list(make("rte", [ROWS["rte"] | {"label": "-"}]).rows("train"))
+
+
+def test_not_utf8(make, tmp_path):
+    task = make("rte", [ROWS["rte"]])
+    (tmp_path / "RTE" / "train.jsonl").write_bytes(b'{"premise": "caf\xe9"}\n')
+    with pytest.raises(DataError, match=r"train\.jsonl' is not UTF-8 text: byte 0xe9 at offset 16"):
+        list(task.rows("train"))
+
+
+def test_counts_add_up(make, caplog):
+    """Rows of the input = rows made + rows dropped; empty texts are counted and kept."""
+    rows = [ROWS["cb"] | {"idx": 0}, ROWS["cb"] | {"idx": 1, "label": "-"}, ROWS["cb"] | {"idx": 2, "premise": " "}]
+    counts = Counter()
+    made = list(make("cb", rows).rows("train", counts))
+    assert [int(row["idx"]) for row in made] == [0, 2]
+    assert counts == {"documents": 3, "dropped": 1, "empty_texts": 1}
+    assert "cb train: 1 row skipped (" in caplog.text and "train.jsonl' line 2: its label is '-', for annotators who" in caplog.text
+
+
+def test_examples_are_those_of_tfds(make):
+    """Feature names and values as TFDS's own builder gives them."""
+    assert list(make("boolq", [ROWS["boolq"]]).examples("train")) == [
+        {"question": "do cats run", "passage": "Cats -- The cat ran home.", "label": 1, "idx": 4}
+    ]
+    assert list(make("wsc", [ROWS["wsc"]]).examples("train")) == [
+        {
+            "text": "The cat and the dog ran, then it sat.", "label": 1, "idx": 4,
+            "span1_text": "the dog", "span1_index": 3, "span2_text": "it", "span2_index": 7,
+        }
+    ]  # fmt: skip
+    first, *_ = make("multirc", [ROWS["multirc"]]).examples("train")
+    assert first == {
+        "paragraph": "The cat ran home and sat.", "question": "Why?", "answer": "the dog ran.", "label": 1,
+        "idx": {"paragraph": 4, "question": 7, "answer": 1},
+    }  # fmt: skip
+    first, _ = make("record", [ROWS["record"]]).examples("train")
+    assert first == {
+        "passage": HIGHLIGHTED, "query": "home ran @placeholder .", "entities": ["The cat", "The dog", "cat"],
+        "answers": ["The cat", "cat"], "idx": {"passage": 3, "query": 4},
+    }  # fmt: skip
+
+
+def test_record(make, vocabulary):
+    rows = list(make("record", [ROWS["record"]], length=40).rows("train"))
+    assert [row["idx"].tolist() for row in rows] == [[3, 4, 0], [3, 4, 1], [3, 4, 2], [3, 5, 0], [3, 5, 1], [3, 5, 2]]
+    assert [int(row["label"]) for row in rows] == [1, 0, 1, 0, 1, 0]
+    passage = "the cat ran home. the dog sat. it was june"
+    assert shown(rows[1], vocabulary) == f"[CLS] {passage} [SEP] home ran the dog. [SEP]"
+    assert shown(rows[3], vocabulary) == f"[CLS] {passage} [SEP] the cat sat [SEP]"
+    (cut, *_) = make("record", [ROWS["record"]], length=16).rows("train")
+    assert shown(cut, vocabulary) == "[CLS] the cat ran home. the dog sat [SEP] home ran the cat. [SEP]"
+    unanswered = ROWS["record"] | {"qas": [{"query": "@placeholder sat", "idx": 0}]}
+    assert [int(row["label"]) for row in make("record", [unanswered], file="test.jsonl").rows("test")] == [-1] * 3
+
+
+def test_diagnostics(make, vocabulary):
+    """Labelled, though they are tests; AX-b's copies write idx as a string."""
+    for name in ("axb", "axg"):
+        (row,) = make(name, [ROWS[name]]).rows("test")
+        assert shown(row, vocabulary) == "[CLS] the cat ran. [SEP] it sat [SEP]"
+        assert (row["label"], row["idx"]) == (1, 4)
 
 
 @pytest.mark.parametrize("name, train, validation", [("boolq", 1206, 3270), ("copa", 400, 100), ("wsc", 554, 104)])
@@ -234,7 +327,7 @@ def test_demo(name, train, validation):
 
 OFFICIAL = {
     "boolq": (1206, 3270, 3245), "cb": (250, 56, 250), "copa": (400, 100, 500), "multirc": (27243, 4848, 9693), "rte": (2490, 277, 3000),
-    "wic": (5428, 638, 1400), "wsc": (554, 104, 146),
+    "wic": (5428, 638, 1400), "wsc": (554, 104, 146), "record": (143, 136, 53),
 }  # fmt: skip
 
 
@@ -246,9 +339,25 @@ def test_every_row_of_the_official_files(name):
     task = superglue.TASKS[name](str(data / "superglue"), str(data / "vocab/bert-base-uncased-vocab.txt"), 128)
     rows = {split: list(task.rows(split)) for split in task.splits}
     assert tuple(len(rows[split]) for split in ("train", "validation", "test")) == OFFICIAL[name]
-    assert {int(row["label"]) for row in rows["train"]} == set(range(len(task.labels)))
+    assert {int(row["label"]) for row in rows["train"]} == set(range(len(superglue.LABELS[name])))
     assert {int(row["label"]) for row in rows["test"]} == {-1}
+    if name == "multirc":
+        counts = {split: Counter() for split in rows}
+        for split in rows:
+            list(task._counted(split, counts[split]))
+        assert {split: count["empty_texts"] for split, count in counts.items()} == {"train": 3, "validation": 0, "test": 1}
     if name == "wsc":  # "it" is said to be at the word "use"
         row = rows["validation"][42]
         vocabulary = vocabularies.load(task.vocabulary)
         assert [vocabulary.decode(row["input_ids"][start:end]) for start, end in row["spans"]] == ["safe", "it"]
+
+
+def test_a_broken_tfds_directory(tmp_path, vocabulary_file):
+    """What a TFDS directory holds is known without TensorFlow."""
+    folder = tmp_path / "super_glue" / "cb" / "1.0.2"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"splits": [{"name": "test"}, {"name": "train"}]}')
+    assert superglue.cb(str(tmp_path), vocabulary_file, LENGTH).splits == ("train", "test")
+    (folder / "dataset_info.json").write_text("{}")
+    with pytest.raises(DataError, match=r"dataset_info\.json' is not what TFDS writes: KeyError\('splits'\)"):
+        _ = superglue.cb(str(tmp_path), vocabulary_file, LENGTH).splits

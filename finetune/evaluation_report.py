@@ -1,0 +1,75 @@
+"""The table of an evaluation, as text and as a page: metrics, majority baseline, averages, published peers, what is missing."""
+
+from rootstock.engine import page as pages
+from rootstock.finetune import leaderboard
+from rootstock.finetune.outcome import Outcome
+
+Row = list[str]
+
+COUNTS = ("documents", "dropped", "rows", "answers", "scored", "unlabelled")
+
+
+def table(outcome: Outcome) -> str:
+    """Percentages, one line a task and metric."""
+    header, rows = _rows(outcome)
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = [
+        "  ".join(_aligned(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in [header, *rows]
+    ]
+    return "\n".join([*(line.rstrip() for line in lines), *_remarks(outcome)])
+
+
+def page(outcome: Outcome, name: str) -> str:
+    """evaluation.html."""
+    header, rows = _rows(outcome)
+    remarks = [pages.paragraph(remark) for remark in _remarks(outcome) if remark]
+    counts = [[task, *(f"{result.counts.get(what, 0):,}" for what in COUNTS)] for task, result in outcome.results.items()]
+    return pages.page(
+        f"Evaluation of {name}",
+        [
+            f"<h1>{pages.escape(name)}</h1>",
+            pages.section("Scores", pages.table(header, rows, names=2) + "".join(remarks)),
+            pages.section("Rows", pages.table(["task", *COUNTS], counts)),
+        ],
+    )
+
+
+def _rows(outcome: Outcome) -> tuple[Row, list[Row]]:
+    suite = _suite(outcome)
+    peers = suite.peers if suite else ()
+    header = ["task", "metric", "rows", "score", "majority", *(peer.name for peer in peers)]
+    rows = []
+    for name, result in outcome.results.items():
+        majority = result.majority
+        for metric, score in result.scores.items():
+            published = [_one(peer.scores.get((name, metric))) for peer in peers]
+            rows.append([name, metric, f"{result.predictions.scored:,}", _percent(score), _percent(majority.get(metric)), *published])
+    return header, rows
+
+
+def _remarks(outcome: Outcome) -> list[str]:
+    suite = _suite(outcome)
+    told = []
+    for average in outcome.averages():
+        peers = [f"{peer.name} {peer.averages[average.name]:.1f}" for peer in suite.peers if average.name in peer.averages]
+        told.append(average.told() + (f"  ({', '.join(peers)})" if peers else ""))
+    missing = [f"missing {name}: {why}" for name, why in outcome.missing.items()]
+    return ["", *told, *([suite.where] if suite else []), *missing] if told or missing else []
+
+
+def _suite(outcome: Outcome) -> leaderboard.Suite | None:
+    name = leaderboard.suite_of([*outcome.results, *outcome.missing])
+    return leaderboard.SUITES[name] if name else None
+
+
+def _aligned(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column < 2 else cell.rjust(width)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _one(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

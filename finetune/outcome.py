@@ -1,0 +1,63 @@
+"""What an evaluation found: for each task the predictions of one split, and all that follows from them."""
+
+import dataclasses
+from typing import Any
+
+from rootstock.finetune import leaderboard
+from rootstock.finetune.predictions import Predictions
+from rootstock.finetune.tasks import Split, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a checkpoint said of one split of a task."""
+
+    task: Task
+    split: Split
+    predictions: Predictions
+
+    @property
+    def scores(self) -> dict[str, float]:
+        return self.task.score(self.predictions)
+
+    @property
+    def headline(self) -> float:
+        return self.task.headline(self.scores)
+
+    @property
+    def majority(self) -> dict[str, float]:
+        return self.task.majority(self.split)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What became of the rows of the input: `documents` = read + dropped; `answers` (fewer than rows where several make one) =
+        scored + unlabelled.
+        """
+        answers, scored = len(self.predictions), self.predictions.scored
+        counted = {name: count for name, count in self.split.counts.items() if count or name == "documents"}
+        return {**counted, "rows": len(self.split), "answers": answers, "scored": scored, "unlabelled": answers - scored}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Results by task, and why the other tasks of the suite have none."""
+
+    results: dict[str, Result]
+    missing: dict[str, str]
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        return {name: result.scores for name, result in self.results.items()}
+
+    def averages(self) -> list[leaderboard.Averaged]:
+        """Those of the suite that all tasks belong to."""
+        suite = leaderboard.suite_of([*self.results, *self.missing])
+        return [average.of(self.scores) for average in leaderboard.SUITES[suite].averages] if suite else []
+
+    def plain(self) -> dict[str, Any]:
+        """For evaluation.json."""
+        told = {
+            name: {"scores": found.scores, "headline": found.headline, "majority": found.majority, "rows": found.counts}
+            for name, found in self.results.items()
+        }
+        return {"tasks": told, "averages": [dataclasses.asdict(average) for average in self.averages()], "missing": self.missing}

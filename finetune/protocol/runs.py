@@ -1,0 +1,163 @@
+"""One run of the protocol: its macros bound, trained in this process, its result written, its training state thrown away."""
+
+import ast
+import dataclasses
+import json
+import math
+import pathlib
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rootstock.engine import launch, resume, train
+from rootstock.engine.checkpoints import folder as checkpoints_of
+from rootstock.engine.errors import UserError
+from rootstock.engine.model_dir import write_atomically
+from rootstock.finetune.protocol import Planned, Protocol, dev
+
+RESULT = "result.json"
+# What may change between two starts of a protocol, beside what may for a single run: how many runs, which are watched how.
+_FREE = re.compile(r"^(protocol\.Protocol\.\w+|dev\.Dev\.(every|batch_size))$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the command line named."""
+
+    files: Sequence[str]
+    bindings: Sequence[str]
+    search_paths: Sequence[str]
+    command: str
+
+    def bind(self, *more: str) -> None:
+        launch.bind(self.files, [*self.bindings, *more], self.search_paths)
+
+
+@dataclasses.dataclass
+class Trained:
+    """A finished run: where it is, and its result.json."""
+
+    planned: Planned
+    folder: pathlib.Path
+    found: Mapping[str, Any]
+
+    @property
+    def headline(self) -> float:
+        return self.found["headline"]
+
+
+def is_bound(parameter: str) -> bool:
+    """Whether the recipe gives it a value."""
+    import gin
+
+    try:
+        gin.query_parameter(parameter)
+    except ValueError:
+        return False
+    return True
+
+
+def task_texts() -> list[str]:
+    """The items of the macro TASKS as a recipe writes them; an item may stand for a task that the recipe defines."""
+    import gin
+
+    tasks = gin.query_parameter("TASKS/macro.value")
+    return [repr(item) for item in tasks]
+
+
+def run(recipe: Recipe, protocol: Protocol, planned: Planned, texts: Mapping[str, str]) -> Trained:
+    """Trains, or goes on training, or only reads what is there; `texts` are the tasks as the recipe writes them."""
+    folder = pathlib.Path(protocol.model_dir, "runs", planned.place)
+    macros = [f"{name} = {value!r}" for name, value in planned.point.items()]
+    macros += [f"MODEL_DIR = {str(folder)!r}", f"SEED = {planned.seed}", f"TASKS = ({_listed(texts[name] for name in planned.unit.tasks)})"]
+    macros += [f"EVALUATED = ({_listed(texts.get(name, repr(name)) for name in planned.unit.evaluated)})"]
+    recipe.bind(*macros)
+    settings = _settings()
+    if (found := _read(folder)) is not None:
+        _check_same(folder, found["settings"], settings)
+        return Trained(planned, folder, found)
+    started = time.monotonic()
+    epoch, steps = _lengths(_macro("EPOCHS"), _macro("BATCH_SIZE"))
+    every = max(1, round(epoch / protocol.evaluations)) if protocol.evaluations else steps
+    recipe.bind(*macros, f"TRAIN_STEPS = {steps}", f"dev.Dev.every = {every}")
+    running = _train(recipe.command)
+    found = dev.found(folder)
+    if found is None:
+        raise UserError(f"the recipe {', '.join(recipe.files)} has no hook protocol.dev.Dev: include finetune/superglue_protocol.gin")
+    told = {"seed": planned.seed, "point": dict(planned.point), "steps": running.step, "epochs": running.step / epoch}
+    told |= {"seconds": sum(running.goodput.breakdown().values()), "last_seconds": time.monotonic() - started, "settings": settings}
+    write_atomically(folder / RESULT, json.dumps(found | told) + "\n")
+    return Trained(planned, folder, found | told)
+
+
+def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
+    """MODEL_DIR/best/UNIT: the best of the runs of a unit; the weights of the others and all training state are thrown away, their
+    predictions stay.
+    """
+    for one in trained:
+        if (said := one.folder / dev.BEST / dev.PREDICTIONS).is_dir():
+            shutil.copytree(said, one.folder / dev.PREDICTIONS, dirs_exist_ok=True)
+    winner = max(trained, key=lambda one: one.headline)
+    target = pathlib.Path(model_dir, dev.BEST, winner.planned.unit.name)
+    if (kept := winner.folder / dev.BEST).is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        kept.rename(target)
+    for one in trained:
+        shutil.rmtree(checkpoints_of(one.folder), ignore_errors=True)
+        shutil.rmtree(one.folder / dev.BEST, ignore_errors=True)
+    return target
+
+
+def _train(command: str) -> train.Running:
+    import gin
+
+    return train.train(launch.fetch(), gin.operative_config_str, command)
+
+
+def _lengths(epochs: int | float, batch_size: int) -> tuple[float, int]:
+    """Steps of an epoch, and of the run. The rows are counted, and read for the run at that."""
+    data = launch.fetch().data
+    rows = sum(len(stream.source) for stream in data.streams.values())
+    return rows / batch_size, max(1, math.ceil(epochs * rows / batch_size))
+
+
+def _macro(name: str) -> Any:
+    """The value of a macro that is a number."""
+    value = launch.macros().get(name)
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError):
+        found = None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not found > 0:
+        raise UserError(f"the macro {name} is {value}; the protocol counts steps by it, so it must be a number above 0")
+    return found
+
+
+def _settings() -> dict[str, str]:
+    """All that the recipe says of the run, apart from what may change."""
+    import gin
+
+    bound = resume.bindings(gin.config_str(max_line_length=10_000))
+    return {name: value for name, value in bound.items() if not (resume.FREE.match(name) or _FREE.match(name))}
+
+
+def _read(folder: pathlib.Path) -> dict[str, Any] | None:
+    path = folder / RESULT
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _check_same(folder: pathlib.Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    changed = [
+        f"{name} was {before.get(name, '(unset)')}, is now {now.get(name, '(unset)')}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise UserError(f"{folder} was run with another recipe: {'; '.join(changed[:8])}. Choose another MODEL_DIR, or delete that folder")
+
+
+def _listed(items) -> str:
+    return "".join(f"{item}, " for item in items).strip()

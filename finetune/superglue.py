@@ -1,0 +1,86 @@
+"""The whole fine-tuning protocol in one command: every task of a recipe, with several seeds, to one report.
+
+    python -m rootstock.finetune.superglue --gin_file=finetune/superglue_protocol.gin --gin.MODEL_DIR="'runs/superglue'" \\
+        --gin.ENCODER="'runs/bert'" --gin.DATA_DIR="'DIR'"
+
+Runs follow one another in this process. Started again it goes on where it stood; finished runs are not repeated, and more seeds or tasks
+may be added. --dry_run lists the runs. See rootstock/finetune/protocol and docs/finetune.md.
+"""
+
+import contextlib
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rootstock.engine import launch
+from rootstock.engine.errors import TRAINED, UserError
+from rootstock.engine.progress import say
+
+if TYPE_CHECKING:
+    from rootstock.finetune.protocol import Protocol, runs
+
+PROTOCOL = "rootstock.finetune.protocol.Protocol"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    program = "rootstock.finetune.superglue"
+    flags = launch.parse(program, __doc__.splitlines()[0], sys.argv[1:] if argv is None else argv)
+    return launch.guarded(lambda: _run(flags))
+
+
+def _run(flags) -> int:
+    from rootstock.engine.model_dir import claimed
+    from rootstock.finetune.protocol import runs
+
+    if flags.distributed or flags.coordinator_address:
+        raise UserError(
+            "the protocol runs in one process, on all of its devices; start single runs with rootstock.finetune on several hosts"
+        )
+    folders = [folder for folder in flags.gin_search_paths.split(",") if folder]
+    recipe = runs.Recipe(flags.gin_file, flags.gin_bindings, folders, flags.command)
+    recipe.bind()
+    if not runs.is_bound("protocol.Protocol.model_dir"):
+        raise UserError(f"{', '.join(flags.gin_file)} describes no protocol: include gin_configs/finetune/superglue_protocol.gin")
+    protocol = launch.fetch(PROTOCOL)
+    texts = dict(zip(protocol.tasks, runs.task_texts(), strict=True))
+    with contextlib.nullcontext() if flags.dry_run else claimed(protocol.model_dir):
+        _follow(recipe, protocol, texts, flags.dry_run)
+    return TRAINED
+
+
+def _follow(recipe: "runs.Recipe", protocol: "Protocol", texts: Mapping[str, str], dry_run: bool) -> None:
+    """Every run of every unit, the report written anew after each."""
+    import gin
+
+    from rootstock.finetune.protocol import overlap, predict, report, runs
+
+    encoder = gin.query_parameter("ENCODER/macro.value")
+    warnings = overlap.warnings(encoder, protocol.tasks, protocol.overlaps)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    done: list[runs.Trained] = []
+    number, count = 0, protocol.count()
+    for unit in protocol.units:
+        of_unit: list[runs.Trained] = []
+        headlines: dict[pathlib.Path, float] = {}
+        for planned in protocol.plan(unit, headlines):
+            number += 1
+            say(f"[{number}/{count}] {planned.place}")
+            if dry_run:
+                continue
+            one = runs.run(recipe, protocol, planned, texts)
+            headlines[planned.place] = one.headline
+            of_unit.append(one)
+            best = runs.settle(protocol.model_dir, of_unit)
+            report.write(protocol, [*done, *of_unit], warnings, recipe.command)
+        if not dry_run:
+            predict.splits(protocol, unit, best)
+        done += of_unit
+    if not dry_run:
+        print(report.table(protocol, done))
+        say(f"done: {pathlib.Path(protocol.model_dir)}/report.html")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

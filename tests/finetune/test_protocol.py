@@ -1,0 +1,274 @@
+"""The protocol: what is run in which order, what is kept, what a second start does, and what the report says."""
+
+import json
+import math
+import statistics
+import types
+
+import numpy as np
+import pytest
+
+from rootstock.data.arrays import Arrays
+from rootstock.engine import checkpoints
+from rootstock.engine.errors import UserError
+from rootstock.finetune import evaluate, superglue
+from rootstock.finetune.predictions import Predictions, texts
+from rootstock.finetune.protocol import Protocol, dev, overlap, report, runs
+from rootstock.finetune.tasks import find
+
+
+def planned(protocol, unit, scores):
+    """The places of a unit's runs in order, told the score of each as it comes."""
+    headlines, places = {}, []
+    for one in protocol.plan(unit, headlines):
+        headlines[one.place] = scores.get(str(one.place), 0.0)
+        places.append(str(one.place))
+    return places
+
+
+def test_every_task_with_every_seed():
+    protocol = Protocol("x", ("rte", "cb"), (3, 4), also=("axb", "mnli_mismatched"))
+    assert [(unit.name, unit.evaluated) for unit in protocol.units] == [("rte", ("rte", "axb")), ("cb", ("cb",))]
+    assert [planned(protocol, unit, {}) for unit in protocol.units] == [["rte/seed3", "rte/seed4"], ["cb/seed3", "cb/seed4"]]
+    assert protocol.count() == 4
+
+
+def test_all_tasks_in_one_run():
+    protocol = Protocol("x", ("rte", "cb"), (0,), together=True, also=("axg",))
+    (unit,) = protocol.units
+    assert (unit.name, unit.tasks, unit.evaluated) == ("mixture", ("rte", "cb"), ("rte", "cb", "axg"))
+
+
+def test_the_best_point_of_the_grid_gets_the_other_seeds():
+    protocol = Protocol("x", ("cb",), (0, 1, 2), grid={"LEARNING_RATE": (1e-5, 3e-5), "BATCH_SIZE": (8, 16)})
+    best = "cb/LEARNING_RATE=3e-05,BATCH_SIZE=8"
+    found = planned(protocol, protocol.units[0], {f"{best}/seed0": 0.7, "cb/LEARNING_RATE=1e-05,BATCH_SIZE=8/seed0": 0.6})
+    assert len(found) == protocol.count() == 6
+    assert [place.split("/")[-1] for place in found] == ["seed0"] * 4 + ["seed1", "seed2"]
+    assert found[-2:] == [f"{best}/seed1", f"{best}/seed2"]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (dict(tasks=()), r"protocol.Protocol.tasks is \[\]; expected at least one, each once"),
+        (dict(seeds=(1, 1)), r"protocol.Protocol.seeds is \[1, 1\]"),
+        (dict(grid={"BATCH_SIZE": ()}), "the grid has no value for BATCH_SIZE"),
+        (dict(tasks=("axb",)), "axb is not trained on: its rows are answered by the head of rte"),
+        (dict(also=("cb",)), "cb has training rows of its own; name it in TASKS"),
+        (dict(evaluations=-1), "protocol.Protocol.evaluations is -1"),
+    ],
+)
+def test_what_makes_no_protocol(how, said):
+    with pytest.raises(UserError, match=said):
+        Protocol(**{"model_dir": "x", "tasks": ("rte",)} | how)
+
+
+def test_spread_over_seeds():
+    """By hand: of 1, 2, 6 the median is 2, the mean 3, the variance (4 + 1 + 9) / 2 = 7, the standard error sqrt(7 / 3)."""
+    spread = report.Spread([6.0, 1.0, 2.0], 0.5, 10)
+    assert spread.median == 2 and spread.standard_error == pytest.approx(math.sqrt(7 / 3))
+    assert math.isnan(report.Spread([1.0], None, 1).standard_error) and report.Spread([1.0], None, 1).plain()["standard_error"] is None
+
+
+def test_losses_of_rows():
+    """-log of the right class's probability where another was answered; squared error; 0 where right or without label."""
+    shares = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]])
+    classes = Predictions(np.arange(4), np.array([0, 0, 1, -1]), shares.argmax(1), ("a", "b"), shares)
+    np.testing.assert_allclose(dev.row_losses(classes), [0, -math.log(0.2), -math.log(0.3), 0])
+    numbers = Predictions(np.arange(2), np.array([1.0, np.nan], np.float32), np.array([3.0, 5.0], np.float32))
+    np.testing.assert_allclose(dev.row_losses(numbers), [4, 0])
+    answers = Predictions(np.arange(3), texts([("x", "y"), ("z",), ()]), texts(["y", "x", "x"]))
+    np.testing.assert_allclose(dev.row_losses(answers), [0, 1, 0])
+
+
+def patient(tmp_path, headlines, patience, stops=1000, evaluations=None):
+    """The steps at which a run with these headlines would keep its model, until it ends."""
+    hook = dev.Dev({}, every=10, patience=patience)
+    running = types.SimpleNamespace(model_dir=tmp_path, step=0, run=types.SimpleNamespace(train_steps=stops), say=lambda text: None)
+    kept = []
+    for headline in headlines:
+        running.step += 10
+        if hook._keeps(running, headline):
+            kept.append(running.step)
+            (tmp_path / dev.BEST).mkdir(exist_ok=True)
+            (tmp_path / dev.BEST / dev.FOUND).write_text(json.dumps({"step": running.step, "headline": headline}))
+        if running.step >= running.run.train_steps:
+            break
+    return kept, running.step
+
+
+def test_early_stopping(tmp_path):
+    """Kept where it is better than all before; two evaluations no better end the run. An equal score is no better."""
+    assert patient(tmp_path, [0.5, 0.6, 0.6, 0.7, 0.1, 0.7, 0.9], patience=2) == ([10, 20, 40], 60)
+
+
+def test_what_was_kept_before_a_kill_counts_once(tmp_path):
+    """A run that was killed at step 40, after it had kept that, goes on from step 10: it keeps what it would have."""
+    (tmp_path / dev.BEST).mkdir()
+    (tmp_path / dev.BEST / dev.FOUND).write_text(json.dumps({"step": 40, "headline": 0.7}))
+    assert patient(tmp_path, [0.5, 0.6, 0.6, 0.7, 0.1, 0.7, 0.9], patience=2)[0][-2:] == [20, 40]
+
+
+def test_without_patience_the_last_model(tmp_path):
+    assert patient(tmp_path, [0.9, 0.1, 0.2], patience=None, stops=30) == ([30], 30)
+
+
+def test_overlap_is_told_by_the_cache_and_the_recipe(tmp_path):
+    cache, encoder = tmp_path / "cache", tmp_path / "encoder"
+    cache.mkdir()
+    encoder.mkdir()
+    (cache / "manifest.json").write_text(json.dumps({"inputs": [{"file": "wiki_paragraphs.txt"}, {"file": "novels.txt"}]}))
+    (encoder / "config.gin").write_text(f"CACHE_DIR = '{cache}'\nDATA_DIR = 'texts/*.txt'\n")
+    (encoder / "config.json").write_text(json.dumps({"format": 1, "family": "", "model": {}, "vocabulary": {}}))
+    assert set(overlap.pretraining_files(encoder)) == {str(cache), "texts/*.txt", "novels.txt", "wiki_paragraphs.txt"}
+    (told,) = overlap.warnings(encoder, ("boolq", "cb"), {"boolq": ("Wiki",), "copa": ("novels",)})
+    assert told.startswith("boolq: ") and "wiki_paragraphs.txt" in told and "novels.txt" not in told
+    assert not overlap.warnings(encoder, ("cb",), {"boolq": ("wiki",)})
+
+
+# Whole runs, of a task of the user's own.
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    """Rows that a tiny model can learn: the label is whether the text has a cat."""
+    folder = tmp_path_factory.mktemp("reviews")
+    chance = np.random.default_rng(0)
+    for split, rows in (("train", 40), ("validation", 20), ("test", 5)):
+        sides = chance.integers(0, 2, rows)
+        fill = [" ".join(chance.choice(["the", "ran", "home"], 3)) for _ in range(rows)]
+        lines = [
+            f"{text} {('dog', 'cat')[side]}" + ("" if split == "test" else f"\t{('no', 'yes')[side]}")
+            for text, side in zip(fill, sides, strict=True)
+        ]
+        header = "sentence" if split == "test" else "sentence\tlabel"
+        (folder / f"{split}.tsv").write_text("\n".join([header, *lines]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def follow(reviews, trained):
+    """Runs the protocol of mytask.gin on them with the encoder of the fixture `trained`; the exit code."""
+
+    def run(model_dir, *bindings):
+        own = ["LENGTH = 16", "EPOCHS = 3", "BATCH_SIZE = 8", "LEARNING_RATE = 1e-2", "own.define.labels = ('no', 'yes')"]
+        own += ["train.Run.log_every = 4", "protocol.Protocol.seeds = (0, 1)", f"MODEL_DIR = '{model_dir}'", f"ENCODER = '{trained}'"]
+        flags = [f"--gin_bindings={binding}" for binding in (*own, f"DATA_DIR = '{reviews}'", *bindings)]
+        return superglue.main(["--gin_file=finetune/mytask.gin", *flags])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def followed(follow, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("followed") / "protocol"
+    assert follow(folder) == 0
+    return folder
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())["tasks"]["reviews"]["accuracy"]
+
+
+def test_what_is_left(followed):
+    """Fifteen steps of eight rows are three epochs of forty; one checkpoint is kept, no training state."""
+    found = [json.loads((followed / f"runs/reviews/seed{seed}/result.json").read_text()) for seed in (0, 1)]
+    assert [(one["seed"], one["steps"], one["epochs"]) for one in found] == [(0, 15, 3.0), (1, 15, 3.0)]
+    values = [one["tasks"]["reviews"]["scores"]["accuracy"] for one in found]
+    assert results(followed)["values"] == values and results(followed)["median"] == statistics.median(values)
+    assert checkpoints.steps(followed / "best/reviews") == [15]
+    assert not list(followed.glob("runs/*/*/checkpoints")) and not list(followed.glob("runs/*/*/best"))
+    predictions = [
+        json.loads(line) for line in (followed / "runs/reviews/seed0/predictions/reviews.validation.jsonl").read_text().splitlines()
+    ]
+    assert len(predictions) == 20 and np.mean([line["label"] == line["prediction"] for line in predictions]) == pytest.approx(values[0])
+
+
+def test_curves_matrix_and_errors(followed):
+    """Evaluated once an epoch; the confusion matrix adds up to the rows and its diagonal to the accuracy."""
+    found = json.loads((followed / "runs/reviews/seed0/result.json").read_text())["tasks"]["reviews"]
+    counts = np.array(found["confusion"])
+    assert counts.sum() == 20 and np.trace(counts) / 20 == pytest.approx(found["scores"]["accuracy"])
+    assert len(found["worst"]) == 20 - np.trace(counts)
+    lines = [json.loads(line) for line in (followed / "runs/reviews/seed0/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if (line["split"], line["name"]) == ("validation", "accuracy")] == [5, 10, 15]
+    page = (followed / "report.html").read_text()
+    assert all(part in page for part in ("Majority", "reviews, seed", "labels down, predictions across", "<svg", "seed1"))
+
+
+def test_the_kept_model_answers_as_the_run_did(followed, reviews):
+    """best/ is a MODEL_DIR for every tool: evaluation gives the scores of the better run again."""
+    (score,) = [
+        value["accuracy"] for value in evaluate.scores(str(followed / "best/reviews"), ["reviews"], str(reviews), length=16).values()
+    ]
+    assert score == max(results(followed)["values"])
+
+
+def test_predictions_without_labels(followed):
+    lines = [json.loads(line) for line in (followed / "predictions/reviews.test.jsonl").read_text().splitlines()]
+    assert [line["idx"] for line in lines] == list(range(5))
+    assert all(
+        line["label"] is None and line["prediction"] in ("no", "yes") and sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        for line in lines
+    )
+
+
+def test_more_seeds_and_nothing_twice(follow, followed, tmp_path, monkeypatch):
+    """A third seed is trained; the first two are read. A kill in between changes nothing."""
+    import shutil
+
+    folder, train, commands = tmp_path / "again", runs._train, []
+    shutil.copytree(followed, folder)
+
+    def killed(command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "_train", killed)
+    assert follow(folder, "protocol.Protocol.seeds = (0, 1, 2)") == 130
+    monkeypatch.setattr(runs, "_train", lambda command: (commands.append(command), train(command))[1])
+    assert follow(folder, "protocol.Protocol.seeds = (0, 1, 2)") == 0
+    assert len(commands) == 1
+    assert results(folder)["values"][:2] == results(followed)["values"] and len(results(folder)["values"]) == 3
+
+
+def test_another_recipe_is_refused(follow, followed, capsys):
+    assert follow(followed, "LEARNING_RATE = 2e-2") == 2
+    assert "was run with another recipe: LEARNING_RATE was 0.01, is now 0.02" in capsys.readouterr().err
+
+
+def test_dry_run_lists_the_runs(reviews, trained, tmp_path, capsys):
+    flags = [f"--gin.MODEL_DIR='{tmp_path / 'x'}'", f"--gin.ENCODER='{trained}'", f"--gin.DATA_DIR='{reviews}'", "--dry_run"]
+    assert superglue.main(["--gin_file=finetune/mytask.gin", *flags]) == 0
+    assert "[3/3] reviews/seed2" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_recipe_that_is_no_protocol(trained, tmp_path, capsys):
+    flags = [f"--gin.MODEL_DIR='{tmp_path / 'x'}'", f"--gin.ENCODER='{trained}'"]
+    assert superglue.main(["--gin_file=finetune/superglue.gin", *flags]) == 2
+    assert "superglue.gin describes no protocol: include" in capsys.readouterr().err
+
+
+def test_a_mixture_in_one_run(tiny, trained, tmp_path):
+    """Two tasks, a head each, in one run a seed: 48 rows twice make 6 steps of 16."""
+    bindings = [f"MODEL_DIR = '{tmp_path / 'x'}'", f"ENCODER = '{trained}'", f"DATA_DIR = '{tiny.folder / 'superglue'}'"]
+    bindings += ["TASKS = ('boolq', 'copa')", "protocol.Protocol.together = True", "protocol.Protocol.seeds = (0,)", "LENGTH = 16"]
+    bindings += ["BATCH_SIZE = 16", "EPOCHS = 2"]
+    assert superglue.main(["--gin_file=finetune/superglue_protocol.gin", *(f"--gin_bindings={binding}" for binding in bindings)]) == 0
+    found = json.loads((tmp_path / "x/runs/mixture/seed0/result.json").read_text())
+    assert found["steps"] == 6 and list(found["tasks"]) == ["boolq", "copa"]
+    assert found["headline"] == pytest.approx(np.mean([task["headline"] for task in found["tasks"].values()]))
+    assert checkpoints.steps(tmp_path / "x/best/mixture") == [6]
+
+
+def test_limits_take_the_first_rows(tiny, trained):
+    """Of a mixture: twelve rows of one task, all 24 of the other."""
+    from rootstock.finetune import recipe
+
+    how = (str(tiny.folder / "superglue"), str(tiny.folder / "vocab.txt"), 16, 0)
+    mixed = recipe.training(("boolq", "copa"), *how, limits={"boolq": 12})
+    assert [len(stream.source) for stream in mixed.streams.values()] == [12, 24]
+    assert isinstance(mixed.streams["boolq"].source, Arrays)
+    whole = find("boolq").read(*how[:3], "train")
+    np.testing.assert_array_equal(mixed.streams["boolq"].source.arrays["input_ids"], whole.arrays["input_ids"][:12])
