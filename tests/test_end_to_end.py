@@ -55,6 +55,7 @@ def test_finetuning_takes_the_encoder_over(trained, finetuned):
     assert checkpoints.steps(finetuned) == list(range(1, 11))
 
 
+@pytest.mark.slow
 def test_finetuning_from_random_weights(tiny, trained, finetuned, tmp_path):
     """The same architecture, vocabulary and heads; INIT_FROM alone says where weights come from."""
     assert tiny.finetune(tmp_path / "random", trained, "INIT_FROM=None", "TRAIN_STEPS=1", "--gin_bindings=schedules.share.steps = 10") == 0
@@ -64,6 +65,7 @@ def test_finetuning_from_random_weights(tiny, trained, finetuned, tmp_path):
     assert kernels and not any(np.array_equal(first[name], pretrained[name]) for name in kernels)
 
 
+@pytest.mark.slow
 def test_unrolled_encoder_takes_scanned_weights(tiny, trained, finetuned, tmp_path):
     unrolled = tmp_path / "unrolled"
     one = ["TRAIN_STEPS=1", "TASKS=('copa',)", "BATCH_SIZE=8", "--gin_bindings=schedules.share.steps = 10"]

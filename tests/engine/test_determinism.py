@@ -38,6 +38,7 @@ def test_twice(tiny, trained, tmp_path, monkeypatch):
     assert [step for step, _ in tiny.lines(trained, "validation")] == list(range(0, 25, 4))
 
 
+@pytest.mark.slow
 def test_another_seed(tiny, trained, tmp_path):
     assert tiny.run(tmp_path / "other", STEPS, "SEED=1") == 0
     assert tiny.hash(tmp_path / "other") != tiny.hash(trained)
@@ -101,6 +102,7 @@ sys.exit(launch.main("rootstock.pretrain", ""))
 
 
 @pytest.mark.parametrize("program, saved, sealed", [(BEFORE_THE_SEAL, [8, 12], [8]), (IN_THE_EVALUATION, [16, 20], [16, 20])])
+@pytest.mark.slow
 def test_killed_at_a_chosen_moment(tiny, trained, tmp_path, program, saved, sealed):
     run = tmp_path / "run"
     code, said = tiny.finish(run, STEPS, program=("-c", program))
@@ -156,6 +158,7 @@ BEFORE_THE_LOOP = {
 }
 
 
+@pytest.mark.slow
 def test_signals_before_the_first_step(tiny, trained, tmp_path):
     """In imports, before there is a state, in compilation, in the first evaluation: the next start begins as if nothing was."""
     run = tmp_path / "run"
@@ -186,6 +189,7 @@ sys.exit(launch.main("rootstock.pretrain", ""))
 """
 
 
+@pytest.mark.slow
 def test_full_disk(tiny, trained, tmp_path):
     """One paragraph that names the last good checkpoint; with room again the run ends as it would have."""
     run = tmp_path / "run"

@@ -51,6 +51,7 @@ def test_what_may_change(tiny, run, capfd, flag, message):
         assert content(run) == before
 
 
+@pytest.mark.slow
 def test_more_steps_of_a_schedule_by_steps(tiny, tmp_path, capfd):
     """Where the rate falls to zero at TRAIN_STEPS the macro may still grow: the schedule is a function of it."""
     rate = [

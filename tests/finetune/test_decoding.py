@@ -67,6 +67,7 @@ def test_few_programs(one):
     assert generator._run._cache_size() == 2
 
 
+@pytest.mark.slow
 def test_scores_of_choices(one, eight):
     """Rows of unlike numbers of choices of unlike lengths, each as if it stood alone; eight devices equal one."""
     choices = [[CHANCE.integers(1, 32, CHANCE.integers(1, 6)).tolist() for _ in range(count)] for count in (3, 4, 4, 3, 4, 1, 4)]

@@ -67,6 +67,7 @@ def gradients():
 
 
 @pytest.mark.parametrize(("longest", "length"), [(3, 4), (4, 4), (5, 8), (8, 8), (9, 12), (12, 12)])
+@pytest.mark.slow
 def test_same_gradients(gradients, longest, length):
     """Of float32 sums in another order; the shortest length that holds every row is taken."""
     (loss, grads), (short_loss, short_grads), taken = gradients(batch_of(longest))

@@ -250,6 +250,7 @@ def test_a_recipe_that_is_no_protocol(trained, tmp_path, capsys):
     assert "superglue.gin describes no protocol: include" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_mixture_in_one_run(tiny, trained, tmp_path):
     """Two tasks, a head each, in one run a seed: 48 rows twice make 6 steps of 16."""
     bindings = [f"MODEL_DIR = '{tmp_path / 'x'}'", f"ENCODER = '{trained}'", f"DATA_DIR = '{tiny.folder / 'superglue'}'"]

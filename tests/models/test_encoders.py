@@ -1,6 +1,7 @@
 """What holds of every encoder family: sizes as published, padding and packing without a trace, scanned as unrolled."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -40,16 +41,19 @@ def test_published_sizes():
     assert size(lambda key: albert.Encoder(albert.Config(layers=24), key)) == 11_683_584  # shared: depth costs nothing
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def model(request):
-    family, config = FAMILIES[request.param]
-    return jax.jit(lambda key: parameters.split(family(config, key))[1])(jax.random.key(0)), family, config
+@functools.cache
+def drawn(name):
+    """Parameters of a family; one program for each."""
+    family, config = FAMILIES[name]
+    return jax.jit(lambda key: parameters.split(family(config, key))[1])(jax.random.key(0))
 
 
-def run(model, ids, **inputs):
-    params, family, config = model
+@functools.cache
+def forward(name, scan=True):
+    family, config = FAMILIES[name]
+    config = config if scan else dataclasses.replace(config, scan=False)
     graphdef, _ = nnx.split(parameters.abstract(lambda key: family(config, key)), nnx.Param)
-    return jax.jit(lambda params, ids, inputs: parameters.merge(graphdef, params)(ids, **inputs).logits)(params, ids, inputs)
+    return jax.jit(lambda params, ids, inputs: parameters.merge(graphdef, params)(ids, **inputs).logits)
 
 
 def pieces(*lengths):
@@ -57,30 +61,32 @@ def pieces(*lengths):
     return [chance.integers(5, 31, n).astype(np.int32) for n in lengths]
 
 
-def test_packed_equals_alone(model):
+TWO = jnp.asarray(np.stack(pieces(5, 5)))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_packed_equals_alone(name):
     """Two pieces in one padded row, each as if it stood alone; and what stands at padding changes nothing, bitwise."""
-    a, b = pieces(5, 4)
-    row = np.concatenate([a, b, [7, 8]])[None]
-    segments = jnp.asarray([[1] * 5 + [2] * 4 + [0] * 2], jnp.int32)
-    positions = jnp.asarray([[*range(5), *range(4), 0, 0]], jnp.int32)
-    packed, other = (run(model, jnp.asarray(r), segment_ids=segments, positions=positions) for r in (row, np.where(segments > 0, row, 9)))
-    np.testing.assert_array_equal(packed[:, :9], other[:, :9])
-    alone = [run(model, jnp.asarray(piece)[None]) for piece in (a, b)]
-    np.testing.assert_allclose(packed[:, :9], np.concatenate(alone, axis=1), rtol=0, atol=1e-4)
-    assert np.abs(alone[0]).max() > 1e-3
+    row = np.concatenate([*TWO, [7, 8]])
+    segments = np.array([1] * 5 + [2] * 5 + [0] * 2)
+    rows = jnp.asarray(np.stack([row, np.where(segments > 0, row, 9)]), jnp.int32)
+    places = [np.stack([x, x]).astype(np.int32) for x in (segments, [*range(5), *range(5), 0, 0])]
+    inputs = dict(zip(("segment_ids", "positions"), map(jnp.asarray, places), strict=True))
+    packed, other = forward(name)(drawn(name), rows, inputs)[:, :10]
+    np.testing.assert_array_equal(packed, other)
+    alone = forward(name)(drawn(name), TWO, {})
+    np.testing.assert_allclose(packed, alone.reshape(packed.shape), rtol=0, atol=1e-4)
+    assert np.abs(alone).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", SCANNED)
 def test_scanned_equals_unrolled(name):
     family, config = FAMILIES[name]
-    (ids,) = pieces(9)
-    scanned = jax.jit(lambda key: parameters.split(family(config, key))[1])(jax.random.key(0))
+    canonical = stack.unstack(drawn(name))
     unrolled = dataclasses.replace(config, scan=False)
-    canonical = stack.unstack(scanned)
-    names = parameters.specs(parameters.abstract(lambda key: family(unrolled, key)))
-    assert canonical.keys() == names.keys()
-    one = run((scanned, family, config), jnp.asarray(ids)[None])
-    np.testing.assert_allclose(run((canonical, family, unrolled), jnp.asarray(ids)[None]), one, rtol=0, atol=1e-5)
+    assert canonical.keys() == parameters.specs(parameters.abstract(lambda key: family(unrolled, key))).keys()
+    found = [forward(name, scan)(params, TWO, {}) for scan, params in ((True, drawn(name)), (False, canonical))]
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-5)
 
 
 def test_shared_layers_are_copies():

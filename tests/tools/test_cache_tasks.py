@@ -80,7 +80,7 @@ def test_mistakes(tmp_path, capsys, arguments, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([VOCABULARY, "--length=64", "--out=x"], "one of the arguments --text --superglue --mixture is required"),
+        ([VOCABULARY, "--length=64", "--out=x"], "one of the arguments --text --tfds --saved_dataset --superglue --mixture is required"),
         (["--superglue=rte", VOCABULARY, "--length=64", "--out=x"], "--superglue needs --data_dir"),
         (["--mixture=c4", VOCABULARY, "--length=64", "--out=x"], "--mixture needs --module"),
         (["--text=x", VOCABULARY, "--length=64", "--out=x", "--workers=0"], "--workers is 0"),

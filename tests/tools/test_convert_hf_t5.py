@@ -57,6 +57,7 @@ def logits_of(model, ids, mask, labels):
     return model(ids, decoder_ids, segment_ids=mask).logits
 
 
+@pytest.mark.slow
 def test_loss_and_gradients_of_all_parameters(converted):
     """Of torch's own loss, through both stacks."""
     name, folder, cases = converted

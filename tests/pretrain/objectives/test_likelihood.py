@@ -53,6 +53,10 @@ def test_token_terms():
     assert term.weight == 1 and metrics["token_accuracy"].total == 0
 
 
+def loss(objective, model, batch):
+    return jax.jit(lambda batch: objective(model, batch, CTX))(batch)
+
+
 @pytest.fixture(scope="module")
 def lm():
     return decoder.Decoder(decoder.Config(**TINY, init_std=0.3), jax.random.key(0))
@@ -65,8 +69,8 @@ def text_model():
 
 def test_causal_packed_equals_alone(lm):
     pieces = ids(5, 3, 1, 6)
-    alone = CausalLM()(lm, causal_batch([[piece] for piece in pieces], 7), CTX)
-    packed = CausalLM()(lm, causal_batch([pieces[:2], pieces[2:]], 8), CTX)
+    alone = loss(CausalLM(), lm, causal_batch([[piece] for piece in pieces], 7))
+    packed = loss(CausalLM(), lm, causal_batch([pieces[:2], pieces[2:]], 8))
     assert alone.terms["lm"].weight == packed.terms["lm"].weight == 4 + 2 + 0 + 5
     np.testing.assert_allclose(packed.terms["lm"].total, alone.terms["lm"].total, rtol=1e-5)
     np.testing.assert_allclose(CausalLM().weights(causal_batch([pieces[:2], pieces[2:]], 8))["lm"], 11)
@@ -84,8 +88,8 @@ def test_causal_sees_no_future(lm):
 
 def test_seq2seq_packed_equals_alone(text_model):
     pairs = list(zip(ids(5, 3, 4, 2), ids(2, 4, 1, 3, seed=1), strict=True))
-    alone = Seq2Seq(z_loss=1e-2)(text_model, text_batch([[pair] for pair in pairs], 6, 5), CTX)
-    packed = Seq2Seq(z_loss=1e-2)(text_model, text_batch([pairs[:2], pairs[2:]], 9, 6), CTX)
+    alone = loss(Seq2Seq(z_loss=1e-2), text_model, text_batch([[pair] for pair in pairs], 6, 5))
+    packed = loss(Seq2Seq(z_loss=1e-2), text_model, text_batch([pairs[:2], pairs[2:]], 9, 6))
     assert alone.terms["seq2seq"].weight == packed.terms["seq2seq"].weight == 10
     np.testing.assert_allclose(packed.terms["seq2seq"].total, alone.terms["seq2seq"].total, rtol=1e-5)
 
@@ -93,7 +97,7 @@ def test_seq2seq_packed_equals_alone(text_model):
 def test_padding_rows_weigh_nothing(text_model):
     pairs = list(zip(ids(5, 3), ids(2, 4, seed=1), strict=True))
     batch = text_batch([[pair] for pair in pairs], 6, 5) | {"weight": jnp.asarray([1.0, 0.0])}
-    loss = Seq2Seq()(text_model, batch, CTX).terms["seq2seq"]
-    alone = Seq2Seq()(text_model, text_batch([pairs[:1]], 6, 5), CTX).terms["seq2seq"]
-    assert loss.weight == 2
-    np.testing.assert_allclose(loss.total, alone.total, rtol=1e-5)
+    found = loss(Seq2Seq(), text_model, batch).terms["seq2seq"]
+    alone = loss(Seq2Seq(), text_model, text_batch([pairs[:1]], 6, 5)).terms["seq2seq"]
+    assert found.weight == 2
+    np.testing.assert_allclose(found.total, alone.total, rtol=1e-5)

@@ -136,4 +136,4 @@ def test_next_sentence_without_its_head(batch):
     model = bert.MaskedLM(CONFIG, jax.random.key(0))
     objective = MaskedLM(VOCABULARY, nsp_scale=1.0)
     with pytest.raises(ValueError, match=r"nsp_scale is 1\.0, and MaskedLM has no head for next-sentence prediction"):
-        objective(model, objective.prepare(batch, CTX), CTX)
+        jax.eval_shape(lambda: objective(model, objective.prepare(batch, CTX), CTX))
