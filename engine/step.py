@@ -41,11 +41,13 @@ class Methods:
 
 
 def make(
-    blueprint: Blueprint, phases: Sequence[Phase], methods: Methods, key: Key[Array, ""], micro_batches: int = 1
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Term]]]:
-    """The function (state, batch) -> (state, metrics), to be jitted by `compile_step`."""
+    blueprint: Blueprint, phases: Sequence[Phase], methods: Methods, micro_batches: int = 1
+) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, dict[str, Term]]]:
+    """The function (state, batch, key) -> (state, metrics), to be jitted by `compile_step`. `key` is the run's own, the same at every
+    step; it is no constant of the program, so that another seed compiles to the same one.
+    """
 
-    def step(state: TrainState, batch: Batch):
+    def step(state: TrainState, batch: Batch, key: Key[Array, ""]):
         metrics: dict[str, Term] = {}
         for index, phase in enumerate(phases):
             draws, dropout = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, index), state.step))
@@ -133,11 +135,26 @@ def _measured(objective, loss, norm, batch, ctx) -> dict[str, Term]:
     return {"loss": whole, "grad_norm": Term(norm, one), **terms, **loss.metrics}
 
 
-def compile_step(step: Callable, blueprint: Blueprint, state: TrainState, batch: Batch):
-    """Compiles `step` ahead of time for one batch shape. The state is donated and keeps its layout; metrics come back replicated."""
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled step with its key: (state, batch) -> (state, metrics)."""
+
+    program: jax.stages.Compiled
+    key: Key[Array, ""]
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Term]]:
+        return self.program(state, batch, self.key)
+
+
+def compile_step(step: Callable, blueprint: Blueprint, state: TrainState, batch: Batch, key: Key[Array, ""]) -> Compiled:
+    """Compiles `step` ahead of time for one batch shape.
+
+    The state is donated and keeps its layout; metrics come back replicated.
+    """
     partitioner = blueprint.partitioner
+    key = jax.device_put(key, partitioner.replicated)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     shardings = jax.tree.map(lambda x: x.sharding, state)
     with constrained_by(partitioner.constraint()):
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, partitioner.replicated))
-        return jitted.lower(state, batch).compile()
+        return Compiled(jitted.lower(state, batch, key).compile(), key)

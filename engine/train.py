@@ -148,13 +148,13 @@ class Running:
             resume.check_vocabulary(self.run.init_from, self.run.data.vocabulary_checksum)
         return state.init(self.blueprint, params, self.optimizers, self.carried)
 
-    def compile(self, size: int) -> Callable:
+    def compile(self, size: int) -> step.Compiled:
         """The step for one batch size, compiled."""
         run = self.run
         methods = step.Methods(run.gradient, run.micro_gradient, run.view, run.clip_norm)
         key = jax.random.fold_in(jax.random.key(run.seed), 1)
-        update = step.make(self.blueprint, self.phases, methods, key, run.micro_batches(size))
-        return step.compile_step(update, self.blueprint, self.state, self.batches[size])
+        update = step.make(self.blueprint, self.phases, methods, run.micro_batches(size))
+        return step.compile_step(update, self.blueprint, self.state, self.batches[size], key)
 
     def flops(self, size: int) -> float:
         """Of one training step over a batch of `size`, by the formula of flops.py."""

@@ -45,8 +45,16 @@ def _run(flags) -> int:
     protocol = launch.fetch(PROTOCOL)
     texts = dict(zip(protocol.tasks, runs.task_texts(), strict=True))
     with contextlib.nullcontext() if flags.dry_run else claimed(protocol.model_dir):
+        _keep_programs(protocol.model_dir)
         _follow(recipe, protocol, texts, flags.dry_run)
     return TRAINED
+
+
+def _keep_programs(model_dir: str) -> None:
+    """Seeds of a task are one program: what one run compiled, the next ones read."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(model_dir, "compiled")))
 
 
 def _follow(recipe: "runs.Recipe", protocol: "Protocol", texts: Mapping[str, str], dry_run: bool) -> None:

@@ -90,8 +90,8 @@ class Toy:
         update = optimizers.adamw(schedules.linear(1e-2, 20, 2))
         blueprint, now = self.state(where, update)
         phase = step.Phase(MaskedLM(VOCABULARY, nsp_scale=nsp_scale), update.tx, blueprint.trainable)
-        run = step.make(blueprint, [phase], step.Methods(clip_norm=1.0), jax.random.key(1), micro_batches)
-        run = step.compile_step(run, blueprint, now, feed.abstract(self.data, size, blueprint.partitioner))
+        run = step.make(blueprint, [phase], step.Methods(clip_norm=1.0), micro_batches)
+        run = step.compile_step(run, blueprint, now, feed.abstract(self.data, size, blueprint.partitioner), jax.random.key(1))
         curve = []
         for batch in feed.batches(self.data, schedules.BatchRamp([(0, size)]), 0, steps, blueprint.partitioner):
             now, metrics = run(now, batch)
@@ -160,7 +160,7 @@ class LinearRun:
         """The state and the metrics of every step."""
         blueprint = self.blueprint
         now = state.init(blueprint, blueprint.init_params(jax.random.key(0)), [(phase.tx, phase.names) for phase in phases], carried)
-        run = step.compile_step(step.make(blueprint, phases, methods, jax.random.key(1), micro_batches), blueprint, now, self.batch)
+        run = step.compile_step(step.make(blueprint, phases, methods, micro_batches), blueprint, now, self.batch, jax.random.key(1))
         metrics = []
         for _ in range(steps):
             now, measured = run(now, self.batch)

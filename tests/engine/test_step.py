@@ -201,6 +201,6 @@ def test_the_state_is_donated(linear):
     blueprint = linear.blueprint
     phase = sgd(linear)
     before = state.init(blueprint, blueprint.init_params(jax.random.key(0)), [(phase.tx, phase.names)], ())
-    run = step.compile_step(step.make(blueprint, [phase], step.Methods(), jax.random.key(1)), blueprint, before, linear.batch)
+    run = step.compile_step(step.make(blueprint, [phase], step.Methods()), blueprint, before, linear.batch, jax.random.key(1))
     run(before, linear.batch)
     assert before.params["w"].is_deleted()
