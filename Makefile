@@ -10,7 +10,7 @@ WORKERS ?= 2
 # --no-cache-dir keeps a second copy of every download off the disk, --no-compile 0.2 GB of bytecode that nobody runs.
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile
 # The command and not `python -m pytest`, which would make our folders importable as `data`, `models`, ...
-PYTEST := JAX_PLATFORMS=cpu $(VENV)/bin/pytest -n $(WORKERS)
+PYTEST := JAX_PLATFORMS=cpu $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: help install demo test test-all lint pins clean
 

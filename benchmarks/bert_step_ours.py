@@ -22,8 +22,8 @@ from rootstock.models import bert
 from rootstock.pretrain.objectives.mlm import MaskedLM
 
 
-def make_run(layers, width, heads, mlp_width, vocab_size, length, batch, dtype, dropout) -> train.Run:
-    """A masked-LM run without padding."""
+def make_run(layers, width, heads, mlp_width, vocab_size, length, batch, dtype, dropout, **more) -> train.Run:
+    """A masked-LM run without padding; `more` of bert.Config."""
 
     class Vocabulary:
         size, mask_id, special_ids = vocab_size, 4, (0, 1, 2, 3, 4)
@@ -40,6 +40,7 @@ def make_run(layers, width, heads, mlp_width, vocab_size, length, batch, dtype, 
         dropout=dropout,
         attention_dropout=dropout,
         dtype=dtype,
+        **more,
     )
     return train.Run(
         model_dir="nowhere",  # nothing is written: the loop does not run

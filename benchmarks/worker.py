@@ -15,6 +15,8 @@ from typing import Any
 
 Step = Callable[[int], float]  # takes so many steps, waits for the last, gives its loss
 
+_built: dict[str, Step] = {}  # at the far end, by variant
+
 
 class Worker:
     """The near end: a process running `script` under `python`."""
@@ -46,25 +48,29 @@ def serve(answers: Mapping[str, Callable[..., Any]], make: Callable[..., Step]) 
     """The far end: `make(**variant)` builds a step, `answers` are other questions by name; until the input ends."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print does not get between the answers
-    built: dict[str, Step] = {}
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if "question" in request:
                 answer = {"answer": answers[request.pop("question")](**request)}
             else:
-                answer = _timed(built, make, request["variant"], request["steps"])
+                answer = _timed(make, request["variant"], request["steps"])
         except Exception as error:  # of whatever kind: the near end decides what it means
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=out, flush=True)
 
 
-def _timed(built, make, variant, steps) -> dict[str, float]:
+def forget() -> None:
+    """At the far end: drops the steps that were built, for what is next to have the memory."""
+    _built.clear()
+
+
+def _timed(make, variant, steps) -> dict[str, float]:
     name = json.dumps(variant, sort_keys=True)
-    if name not in built:
-        built[name] = make(**variant)
-        built[name](2)
+    if name not in _built:
+        _built[name] = make(**variant)
+        _built[name](2)
     cpu, begin = resource.getrusage(resource.RUSAGE_SELF).ru_utime, time.perf_counter()
-    loss = built[name](steps)
+    loss = _built[name](steps)
     seconds = time.perf_counter() - begin
     return {"seconds": seconds / steps, "cpu": (resource.getrusage(resource.RUSAGE_SELF).ru_utime - cpu) / steps, "loss": loss}

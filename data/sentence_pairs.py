@@ -1,19 +1,24 @@
-"""Sentence pairs for next-sentence prediction, as BERT's create_pretraining_data.py makes them (Devlin et al. 2018, arXiv 1810.04805).
+"""Sentence pairs: for next-sentence prediction as BERT's create_pretraining_data.py makes them (Devlin et al. 2018, arXiv 1810.04805), and
+for sentence-order prediction (ALBERT: Lan et al. 2019, arXiv 1909.11942).
 
 Sentences of a document are gathered until a target length is reached: the room of the row, or with probability `short_seq_prob` a
 random shorter one, drawn once a document. A is a random number of them from the front. B is the rest (label 0), or with probability
 `random_next_prob`, and always where there is one sentence alone, sentences of another document from a random one on (label 1); the
-rest then goes back to be used again. The longer side loses pieces from its front or back at random until both fit.
+rest then goes back to be used again. The longer side loses pieces from its front or back at random until both fit. For the order, B is
+always the rest, and with probability `swap_prob` the two change places (label 1).
 
 Deviations: the other document comes from the same block of `block` documents (in BERT: from the same run over some files), so that
 memory is bounded, and is never the same one unless the block has no other; the validation split is made once, not `dupe_factor` times.
+Where one sentence is alone there is no order, and it is left out; ALBERT's code gives it a random partner and the label 1.
 """
 
+import abc
 import dataclasses
 import functools
 import random
 from collections import Counter
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,44 +37,60 @@ _SHORTEST = 2  # pieces: one for each side
 
 
 @dataclasses.dataclass(frozen=True)
-class SentencePairTask(DocumentTask):
-    """Rows [CLS] A [SEP] B [SEP] with `is_random_next`: 0 = B follows A, 1 = B is from elsewhere. Splits are those of `text.TextTask`."""
+class PairTask(DocumentTask):
+    """Rows [CLS] A [SEP] B [SEP] with a label of 0 or 1. Splits are those of `text.TextTask`."""
 
     short_seq_prob: float = 0.1
-    random_next_prob: float = 0.5
     dupe_factor: int = 10
     block: int = 10_000
     seed: int = 0
 
-    def __post_init__(self):
-        if self.length < framing.PAIR + _SHORTEST:
-            raise DataError(f"SentencePairTask.length is {self.length}; a pair needs {framing.PAIR + _SHORTEST} or more.")
-        for name in ("validation_fraction", "short_seq_prob", "random_next_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DataError(f"SentencePairTask.{name} is {getattr(self, name)}; expected a probability from 0 to 1.")
+    label: ClassVar[str]  # its field
 
-    @property
-    def name(self) -> str:
-        return "sentence_pairs"
+    def __post_init__(self):
+        kind = type(self).__name__
+        if self.length < framing.PAIR + _SHORTEST:
+            raise DataError(f"{kind}.length is {self.length}; a pair needs {framing.PAIR + _SHORTEST} or more.")
+        shares = [field.name for field in dataclasses.fields(self) if field.name == "validation_fraction" or field.name.endswith("_prob")]
+        for name in shares:
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"{kind}.{name} is {getattr(self, name)}; expected a probability from 0 to 1.")
 
     def fields(self) -> dict[str, Field]:
-        return sequence_fields(self.length) | {"is_random_next": Field(())}
+        return sequence_fields(self.length) | {self.label: Field(())}
 
     def parts(self, split: str, counts: Counter) -> Iterator[Part]:
         blocks = enumerate(batched(documents_of(self, split, counts), self.block))
         return (functools.partial(_rows, self, split, number, texts) for number, texts in blocks)
 
+    @abc.abstractmethod
     def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
-        """The pairs of one document of a block, already cut to the row."""
+        """The pairs of one document of a block, already cut to the row, with their labels."""
+
+    def target(self, chance: random.Random) -> int:
+        """How many pieces are gathered for the pairs of a document."""
         room = self.length - framing.PAIR
-        target = chance.randint(_SHORTEST, room) if chance.random() < self.short_seq_prob else room
+        return chance.randint(_SHORTEST, room) if chance.random() < self.short_seq_prob else room
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePairTask(PairTask):
+    """With `is_random_next`: 0 = B follows A, 1 = B is from elsewhere."""
+
+    random_next_prob: float = 0.5
+
+    label = "is_random_next"
+
+    @property
+    def name(self) -> str:
+        return "sentence_pairs"
+
+    def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
+        target = self.target(chance)
         document = block[index]
         start = 0
         while start < len(document):
-            end, gathered = start, 0
-            while end < len(document) and gathered < target:
-                gathered += len(document[end])
-                end += 1
+            end = _gathered(document, start, target)
             chunk = document[start:end]
             split = chance.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
             a = _joined(chunk[:split])
@@ -80,10 +101,46 @@ class SentencePairTask(DocumentTask):
             else:
                 b = _joined(chunk[split:])
                 start = end
-            yield *_fitted(a, b, room, chance), is_random
+            yield *_fitted(a, b, self.length - framing.PAIR, chance), is_random
 
 
-def _rows(task: SentencePairTask, split: str, number: int, texts: list[str], counts: Counter) -> Iterator[Row]:
+@dataclasses.dataclass(frozen=True)
+class SentenceOrderTask(PairTask):
+    """With `is_swapped`: 0 = B follows A, 1 = A follows B."""
+
+    swap_prob: float = 0.5
+
+    label = "is_swapped"
+
+    @property
+    def name(self) -> str:
+        return "sentence_order"
+
+    def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
+        target = self.target(chance)
+        document = block[index]
+        start = 0
+        while start < len(document):
+            end = _gathered(document, start, target)
+            chunk, start = document[start:end], end
+            if len(chunk) == 1:
+                continue
+            split = chance.randint(1, len(chunk) - 1)
+            first, second = _fitted(_joined(chunk[:split]), _joined(chunk[split:]), self.length - framing.PAIR, chance)
+            is_swapped = chance.random() < self.swap_prob
+            yield (second, first, True) if is_swapped else (first, second, False)
+
+
+def _gathered(document: Sentences, start: int, target: int) -> int:
+    """The sentence before which `target` pieces are reached."""
+    end, gathered = start, 0
+    while end < len(document) and gathered < target:
+        gathered += len(document[end])
+        end += 1
+    return end
+
+
+def _rows(task: PairTask, split: str, number: int, texts: list[str], counts: Counter) -> Iterator[Row]:
     vocabulary = task.load_vocabulary()
     encoded = [document for some in batched(texts, _BATCH) for document in _encode(vocabulary, some)]
     counts["documents"] += len(encoded)
@@ -92,8 +149,8 @@ def _rows(task: SentencePairTask, split: str, number: int, texts: list[str], cou
     for copy in range(task.dupe_factor if split == "train" else 1):
         chance = random.Random(f"{task.seed}/{number}/{copy}")
         for index in range(len(block)):
-            for a, b, is_random in task.pairs(block, index, chance):
-                yield framing.frame(a, b, vocabulary, task.length) | {"is_random_next": np.int32(is_random)}
+            for a, b, label in task.pairs(block, index, chance):
+                yield framing.frame(a, b, vocabulary, task.length) | {task.label: np.int32(label)}
 
 
 def _from_elsewhere(block: list[Sentences], index: int, wanted: int, chance: random.Random) -> list[int]:

@@ -38,7 +38,9 @@ class Source(Protocol):
     def read_batch(self, indices: Int64[np.ndarray, "B"]) -> Batch: ...
 
 
-class _Stream(abc.ABC):
+class Stream(abc.ABC):
+    """Rows of one source, by their place in the stream."""
+
     def __init__(self, source: Source):
         if len(source) == 0:
             raise DataError(f"{_name(source)} holds no rows, so nothing can be read from it.")
@@ -70,7 +72,7 @@ class _Stream(abc.ABC):
         """The rows at these places of the stream."""
 
 
-class Shuffled(_Stream):
+class Shuffled(Stream):
     """Endless: each epoch is another permutation of the source, fixed by `seed`."""
 
     def __init__(self, source: Source, seed: int):
@@ -92,7 +94,7 @@ class Shuffled(_Stream):
         return self.source.read_batch(self.order(places)) | {WEIGHT: np.ones(len(places), np.float32)}
 
 
-class Ordered(_Stream):
+class Ordered(Stream):
     """The source once, in order; beyond its end rows are zero and have weight 0."""
 
     def __len__(self) -> int:
@@ -136,7 +138,7 @@ class Interleaved:
     After any number of examples each source has given its part of them to less than one; `shares` says what the parts are.
     """
 
-    def __init__(self, streams: Mapping[str, Shuffled], rates: Mapping[str, float]):
+    def __init__(self, streams: Mapping[str, Stream], rates: Mapping[str, float]):
         _check_same_names(streams, rates)
         _check_vocabularies(streams)
         fields = {name: dict(stream.source.fields) for name, stream in streams.items()}
@@ -231,7 +233,7 @@ def _check_same_names(streams: Mapping[str, Any], parts: Mapping[str, Any]) -> N
         )
 
 
-def _check_vocabularies(streams: Mapping[str, Shuffled]) -> None:
+def _check_vocabularies(streams: Mapping[str, Stream]) -> None:
     checksums = {name: stream.source.vocabulary_checksum for name, stream in streams.items()}
     if len(set(checksums.values())) > 1:
         raise DataError(f"the streams of a mixture were made with different vocabularies; their SHA-256: {checksums}.")

@@ -180,7 +180,7 @@ def newest(model_dir: str | pathlib.Path) -> int:
 
 def shapes(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, tuple[int, ...]]:
     """The shape of every saved parameter, by storage name; reads no array."""
-    with _opened(model_dir, step) as (checkpointer, path):
+    with _opened(model_dir, step, "params") as (checkpointer, path):
         return {name: tuple(found.shape) for name, found in checkpointer.metadata(path).item_metadata.items()}
 
 
@@ -198,7 +198,7 @@ def read_params(
 ) -> Params:
     """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, on the first device)."""
     check(model_dir, step)
-    with _opened(model_dir, step) as (checkpointer, path):
+    with _opened(model_dir, step, "params") as (checkpointer, path):
         alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         return checkpointer.restore(
             path,
@@ -209,10 +209,23 @@ def read_params(
         )
 
 
+def read_state(model_dir: str | pathlib.Path, state: TrainState) -> TrainState:
+    """The newest checkpoint as a whole, moments and step with it, in the layout of `state` (as `state.abstract` gives it)."""
+    check(model_dir)
+    found = {}
+    for item, wanted in (("params", state.all_params), ("training", _training(state))):
+        with _opened(model_dir, None, item) as (checkpointer, path):
+            found[item] = checkpointer.restore(path, wanted)
+    params = found["params"]
+    return state.replace(
+        params={name: params[name] for name in state.params}, frozen={name: params[name] for name in state.frozen}, **found["training"]
+    )
+
+
 @contextlib.contextmanager
-def _opened(model_dir: str | pathlib.Path, step: int | None) -> Iterator[tuple[ocp.StandardCheckpointer, pathlib.Path]]:
-    """A reader and the folder of the parameters (of the newest step by default); what cannot be read becomes a user's mistake."""
-    path = folder(model_dir) / str(newest(model_dir) if step is None else step) / "params"
+def _opened(model_dir: str | pathlib.Path, step: int | None, item: str) -> Iterator[tuple[ocp.StandardCheckpointer, pathlib.Path]]:
+    """A reader and the folder of one item (of the newest step by default); what cannot be read becomes a user's mistake."""
+    path = folder(model_dir) / str(newest(model_dir) if step is None else step) / item
     if not path.is_dir():
         raise UserError(f"{model_dir} has no checkpoint of step {step}; it has {steps(model_dir)}")
     level = logging.get_verbosity()

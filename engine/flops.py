@@ -32,6 +32,8 @@ def _equation(equation) -> float:
         (contracted, _), _ = equation.params["dimension_numbers"]
         left = equation.invars[0].aval.shape
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[d] for d in contracted)
+    if equation.primitive.name == "ragged_dot_general":  # every row goes through one of the matrices
+        return 2.0 * math.prod(equation.outvars[0].aval.shape) * equation.invars[1].aval.shape[1]
     if equation.primitive.name == "cond":
         return max(_count(branch.jaxpr) for branch in equation.params["branches"])
     times = equation.params["length"] if equation.primitive.name == "scan" else 1

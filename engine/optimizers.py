@@ -38,6 +38,19 @@ def lamb(learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, ep
     return _update(per_layer(optax.lamb(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decays)), learning_rate)
 
 
+def albert_lamb(
+    learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6, weight_decay: float = 0.01
+) -> Update:
+    """LAMB as in ALBERT's released code: no bias correction, and what is not decayed has no trust ratio either."""
+    tx = optax.chain(
+        _uncorrected_adam(b1, b2, eps),
+        optax.add_decayed_weights(weight_decay, decays),
+        optax.masked(optax.scale_by_trust_ratio(), decays),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+    return _update(per_layer(tx), learning_rate)
+
+
 def adafactor(
     learning_rate: float | Schedule,
     min_dim_size_to_factor: int = 128,

@@ -5,7 +5,7 @@ mistake.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -96,13 +96,7 @@ class Partitioner:
 
     def constraint(self) -> Callable[[Any, tuple], Any]:
         """For `layers.axes.constrained_by`: lays activations out by the same rules where sizes divide."""
-
-        def constrain(x, axes):
-            if self.mesh.size == 1:
-                return x
-            return jax.lax.with_sharding_constraint(x, self.sharding(axes))
-
-        return constrain
+        return _unconstrained if self.mesh.size == 1 else Layout(self)
 
     def like(self, tree: Any, parameters: Mapping[str, NamedSharding], specs: Mapping[str, Spec]) -> Any:
         """Shardings for a tree that holds moments beside other things (an optimizer's state): an array whose path ends in a parameter's
@@ -120,6 +114,36 @@ class Partitioner:
             return self.replicated if axes is None else self._checked(name, Spec(tuple(leaf.shape), str(leaf.dtype), axes))
 
         return jax.tree_util.tree_map_with_path(of, tree)
+
+
+class Layout:
+    """`layers.axes.Layout` over the mesh of a partitioner."""
+
+    def __init__(self, partitioner: Partitioner):
+        self.partitioner = partitioner
+
+    def __call__(self, x: Any, axes: tuple) -> Any:
+        return jax.lax.with_sharding_constraint(x, self.partitioner.sharding(axes))
+
+    def mesh_axes(self, name: str) -> tuple[str, ...]:
+        row = self.partitioner.partition((name,))[0]
+        return (row,) if isinstance(row, str) else row or ()
+
+    def shards(self, name: str) -> int:
+        return math.prod(self.partitioner.mesh.shape[axis] for axis in self.mesh_axes(name))
+
+    def by_shard(self, function: Callable, arguments: Sequence, result: Sequence) -> Callable:
+        partitioner = self.partitioner
+        into, out_of = (jax.tree.map(partitioner.partition, tuple(axes), is_leaf=_is_names) for axes in (arguments, result))
+        return jax.shard_map(function, mesh=partitioner.mesh, in_specs=into, out_specs=out_of, check_vma=False)
+
+
+def _unconstrained(x: Any, axes: tuple) -> Any:
+    return x
+
+
+def _is_names(x: Any) -> bool:
+    return isinstance(x, tuple) and all(name is None or isinstance(name, str) for name in x)
 
 
 def _remaining(shape: tuple[int, ...], spec: Spec) -> tuple[str | None, ...] | None:

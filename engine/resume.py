@@ -1,4 +1,4 @@
-"""What a run takes from before: the configuration it must agree with, and the parameters of another run."""
+"""What a run takes from before: the configuration it must agree with, and the parameters or the whole state of another run."""
 
 import datetime
 import importlib.metadata
@@ -7,11 +7,12 @@ import re
 import sys
 
 import jax
+import jax.numpy as jnp
 
 from rootstock.engine import checkpoints
 from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import read_config
-from rootstock.engine.state import Blueprint
+from rootstock.engine.state import Blueprint, TrainState
 from rootstock.models.layers import stack
 from rootstock.models.layers.parameters import Params
 
@@ -52,7 +53,8 @@ def check_same_run(model_dir: pathlib.Path, config: str) -> list[str]:
     if not path.exists():
         if checkpoints.folder(model_dir).exists() and any(checkpoints.folder(model_dir).iterdir()):
             raise UserError(
-                f"{model_dir} holds checkpoints but no config.gin: it was not made by a run of rootstock; choose another MODEL_DIR"
+                f"{model_dir} holds checkpoints but no config.gin: it was not made by a run of rootstock; choose another MODEL_DIR. "
+                "A run that goes on from a converted checkpoint names it by train.Run.continue_from"
             )
         return []
     before, now = bindings(path.read_text()), bindings(config)
@@ -79,6 +81,21 @@ def take_over(blueprint: Blueprint, params: Params, source: str, skip: str) -> P
     wanted = {name: spec.shape for name, spec in blueprint.specs.items() if not any(re.search(skip, c) for c, _ in stack.address(name))}
     found = checkpoints.restack(checkpoints.read_params(source), wanted)
     return {name: jax.device_put(found[name], blueprint.shardings[name]) if name in found else value for name, value in params.items()}
+
+
+def take_up(planned: TrainState, source: str) -> TrainState:
+    """The state that the newest checkpoint of `source` holds: parameters, the optimizer's moments and the step, in the layout of `planned`.
+
+    `source` is a run's MODEL_DIR, or what a converter made of another program's checkpoint. Model and optimizer must be the same.
+    """
+    try:
+        found = checkpoints.read_state(source, planned)
+    except UserError as error:
+        raise UserError(
+            f"train.Run.continue_from: {error}. It takes a checkpoint of the same model, stacked in the same way, and of the same "
+            "optimizer with its moments; train.Run.init_from takes parameters alone"
+        ) from error
+    return found.replace(elapsed=jax.device_put(jnp.zeros_like(found.elapsed), planned.elapsed.sharding))
 
 
 def check_vocabulary(source: str, checksum: str | None) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import pathlib
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, Key
 
 from rootstock.engine import (
+    additions,
     checkpoints,
     feed,
     flops,
@@ -35,15 +37,29 @@ from rootstock.engine.errors import NonFinite, Stopped, UserError
 from rootstock.engine.schedules import BatchRamp
 from rootstock.engine.sockets import Context, Data, Gradient, Graft, Hook, Objective, Params, Update, View
 
+_LOSS_OF_A_PHASE = re.compile(r"^\d+/loss$")
+_MUST_BE_FINITE = re.compile(r"^(\d+/)?(loss|grad_norm)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """What a step does after its first phase: another objective, with an update of its own for the parameters whose names match."""
+
+    objective: Objective
+    update: Update
+    trainable: str
+
 
 @dataclasses.dataclass
 class Run:
     """Everything that a run is made of. Recipes bind these; see gin_configs/pretrain/base.gin.
 
     `model` builds the model from a key. `batch_size` is a number of examples or a `BatchRamp`; `micro_batch_size` cuts batches into
-    slices of that size, whose gradients are added up. `trainable` is a regular expression over canonical names. `init_from` is a
+    slices of that size, whose gradients are added up. `trainable` is a regular expression over canonical names. `then` are further phases
+    of every step, in order; `objective`, `update` and `trainable` are the first one's. `init_from` is a
     MODEL_DIR whose parameters are taken over where names agree (`skip` names, by regular expression, the parameters that begin at
-    random). `save_every` counts steps, `save_minutes` wall-clock time.
+    random), `continue_from` one whose whole state is: parameters, moments and step. `save_every` counts steps, `save_minutes`
+    wall-clock time.
     """
 
     model_dir: str
@@ -59,8 +75,10 @@ class Run:
     mesh: meshes.Shape = dataclasses.field(default_factory=meshes.Shape)
     rules: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     trainable: str = ".*"
+    then: Sequence[Phase] = ()
     init_from: str | None = None
     skip: str = "$^"
+    continue_from: str | None = None
     graft: Graft | None = None
     gradient: Gradient = step.identity
     micro_gradient: Gradient = step.identity
@@ -79,10 +97,16 @@ class Run:
         for name, value in counts.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"{name} is {value!r}; it must be a whole number and at least 1")
+        if self.init_from and self.continue_from:
+            raise UserError(f"a run begins with init_from ({self.init_from}) or with continue_from ({self.continue_from}), not with both")
 
     @property
     def ramp(self) -> BatchRamp:
         return self.batch_size if isinstance(self.batch_size, BatchRamp) else BatchRamp([(0, self.batch_size)])
+
+    @property
+    def phases(self) -> list[Phase]:
+        return [Phase(self.objective, self.update, self.trainable), *self.then]
 
     def build(self, key: Key[Array, ""]) -> nnx.Module:
         """The model with its graft."""
@@ -105,7 +129,7 @@ class Running:
         self.run = run
         self.model_dir = pathlib.Path(run.model_dir).absolute()
         self.partitioner = partitioning.Partitioner(meshes.make(run.mesh), run.rules)
-        self.blueprint = state.Blueprint.draw(run.build, self.partitioner, run.trainable)
+        self.blueprint = state.Blueprint.draw(run.build, self.partitioner, _any_of([phase.trainable for phase in run.phases]))
         self.batches = {size: feed.abstract(run.data, size, self.partitioner) for size in run.ramp.sizes(run.train_steps)}
         for size in self.batches:
             self._check_slices(size)
@@ -128,7 +152,18 @@ class Running:
 
     @property
     def phases(self) -> list[step.Phase]:
-        return [step.Phase(self.run.objective, self.run.update.tx, self.blueprint.trainable)]
+        including = lambda phase: additions.including(phase.objective, self.blueprint.model)
+        return [step.Phase(including(phase), phase.update.tx, names) for phase, names in zip(self.run.phases, self._moved, strict=True)]
+
+    @property
+    def _moved(self) -> list[frozenset[str]]:
+        """The names of the parameters that each phase moves."""
+        whole = self.blueprint.trainable
+        moved = [frozenset(name for name in whole if state.is_trainable(name, phase.trainable)) for phase in self.run.phases]
+        if not all(moved):
+            idle = self.run.phases[moved.index(frozenset())]
+            raise UserError(f"no parameter's name matches trainable={idle.trainable!r}; one of them is {next(iter(whole))!r}")
+        return moved
 
     @property
     def optimizers(self) -> state.Optimizers:
@@ -140,7 +175,10 @@ class Running:
         return getattr(self.run.objective, "carried", ())
 
     def initial_state(self) -> state.TrainState:
-        """Random parameters, or those of `init_from`; fresh moments."""
+        """Random parameters, or those of `init_from`, and fresh moments; or all that `continue_from` holds."""
+        if self.run.continue_from:
+            resume.check_vocabulary(self.run.continue_from, self.run.data.vocabulary_checksum)
+            return resume.take_up(state.abstract(self.blueprint, self.optimizers, self.carried), self.run.continue_from)
         key = jax.random.key(self.run.seed)
         params = self.blueprint.init_params(key)
         if self.run.init_from:
@@ -161,7 +199,9 @@ class Running:
 
         def forward(params, batch):
             ctx = Context(step=jax.numpy.zeros((), jax.numpy.int32), key=jax.random.key(0))
-            return self.run.objective(self.blueprint.merge(params), self.run.objective.prepare(batch, ctx), ctx).terms
+            model = self.blueprint.merge(params)
+            objectives = [phase.objective for phase in self.run.phases]
+            return [objective(model, objective.prepare(batch, ctx), ctx).terms for objective in objectives]
 
         shapes = {name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for name, spec in self.blueprint.specs.items()}
         return flops.TRAINING * flops.forward(forward, shapes, self.run.data.spec(size))
@@ -173,7 +213,10 @@ class Running:
 
     def eval_params(self) -> Params:
         """What is evaluated: every parameter, the trainable ones as the update hands them on."""
-        return {**self.run.update.eval_params(self.state.opt_state[0], self.state.params), **self.state.frozen}
+        found = self.state.all_params
+        for phase, names, opt_state in zip(self.run.phases, self._moved, self.state.opt_state, strict=True):
+            found |= phase.update.eval_params(opt_state, {name: self.state.params[name] for name in names})
+        return found
 
     def save(self, elapsed: float) -> None:
         """Starts a checkpoint of the present state, after `elapsed` seconds of training."""
@@ -223,9 +266,9 @@ def _open(running: Running, config: str, command: str) -> None:
     changed = resume.check_same_run(folder, config)
     running.checkpoints = checkpoints.Checkpoints(folder, run.keep, run.keep_hours)
     restored = running.checkpoints.restore(state.abstract(running.blueprint, running.optimizers, running.carried))
-    running.state, position = restored or (running.initial_state(), {"examples": 0})
+    running.state, position = restored or (running.initial_state(), None)
     running.step = int(running.state.step)
-    if position["examples"] != run.ramp.position(running.step):
+    if position and position["examples"] != run.ramp.position(running.step):
         raise UserError(
             f"the checkpoint of step {running.step} has consumed {position['examples']} examples, this batch schedule "
             f"{run.ramp.position(running.step)}"
@@ -301,10 +344,16 @@ def _loop(running: Running, stop: signals.Signals) -> None:
 def _finite(running: Running, window: list[Any]) -> dict[str, float]:
     """The means over the steps of `window`; a state that came from anything but finite numbers is never saved."""
     values = metrics.means(window)
-    bad = [name for name in values if (name.startswith("loss") or name == "grad_norm") and not math.isfinite(values[name])]
+    if phases := [value for name, value in values.items() if _LOSS_OF_A_PHASE.match(name)]:
+        values["loss"] = sum(phases)
+    bad = [name for name in values if _MUST_BE_FINITE.search(name) and not math.isfinite(values[name])]
     if bad:
         raise _no_number(running, f"{bad[0]} became {values[bad[0]]}")
     return values
+
+
+def _any_of(patterns: Sequence[str]) -> str:
+    return patterns[0] if len(patterns) == 1 else "|".join(f"(?:{pattern})" for pattern in patterns)
 
 
 @jax.jit

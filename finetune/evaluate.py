@@ -3,6 +3,7 @@
     python -m rootstock.finetune.evaluate --checkpoint=MODEL_DIR --tasks=boolq,copa
     python -m rootstock.finetune.evaluate --checkpoint=MODEL_DIR --tasks=superglue --data_dir=DIR --submission=superglue.zip
 
+An encoder answers by its heads, an encoder-decoder in words: by what it generates, or with --rank by the likeliest of a task's answers.
 --tasks=superglue and --tasks=glue stand for the whole suite: what the checkpoint has no head for, or the folder no files of, is listed as
 missing. Prints a table with the majority baseline and, for a suite, its averages and published peers. Writes MODEL_DIR/evaluation.json,
 evaluation.html and predictions/TASK.jsonl. --submission also predicts the test rows and writes the files that the leaderboard takes.
@@ -16,15 +17,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from rootstock.data.errors import DataError
+from rootstock.data.tasks import Task as Rows
 from rootstock.engine import mesh
 from rootstock.engine.errors import UserError
 from rootstock.engine.launch import guarded
 from rootstock.engine.model_dir import write_atomically
 from rootstock.finetune import evaluation_report, leaderboard, submission
-from rootstock.finetune.finetuned import Config
 from rootstock.finetune.outcome import Outcome, Result
-from rootstock.finetune.scores import Gathered
-from rootstock.finetune.tasks import Task, find, names
+from rootstock.finetune.tasks import find, names
 
 SUITES = tuple(leaderboard.SUITES)
 
@@ -38,35 +38,34 @@ def predict(
     shape: mesh.Shape | None = None,
     split: str = "validation",
     step: int | None = None,
+    target_length: int | None = None,
+    rank: bool = False,
 ) -> Outcome:
     """What the checkpoint in `directory` (of a step, the newest by default) says of a split of each task. `tasks` are names, or one suite:
-    then tasks without a head or without files are missing, otherwise they are mistakes. `shape` is a mesh shape; None is one device.
+    then tasks that it does not answer or that have no files are missing, otherwise they are mistakes. `shape` is a mesh shape; None is
+    one device. `target_length` and `rank` are for encoder-decoders: see `answerers`.
     """
-    from rootstock.data.streams import Ordered
-    from rootstock.engine.evaluate import Evaluation
     from rootstock.engine.load import load
     from rootstock.finetune import recipe
+    from rootstock.finetune.answerers import Asked, Opened, answerer
 
     whole = [name for name in tasks if name in SUITES]
     found = {name: find(name) for named in tasks for name in (names(named) if named in SUITES else (named,))}
     vocabulary = recipe.vocabulary_of(directory)
-    blueprint, params = load(directory, shape, step)
-    config = blueprint.model.config
-    heads = config.heads if isinstance(config, Config) else {}
-    missing = {name: f"no head for {task.head_name}" for name, task in found.items() if task.head_name not in heads}
+    opened = Opened(directory, *load(directory, shape, step))
+    by = answerer(opened, Asked(data_dir, vocabulary, length, target_length, batch_size, rank))
+    missing = by.missing(found.values())
     if missing and (not whole or len(missing) == len(found)):
-        raise UserError(
-            f"{directory} has no head for {', '.join(missing)}; it has heads for {', '.join(heads) or 'no task: fine-tune it first'}"
-        )
-    length, results = length or config.encoder.config.max_length, {}
+        raise by.refusal(missing)
+    results = {}
     for name, task in found.items():
         if name in missing:
             continue
-        if whole and (absent := _absent(task, data_dir, vocabulary, length, split)):
+        if whole and (absent := _absent(by.rows(task), task.splits.get(split, split), data_dir)):
             missing[name] = absent
             continue
-        rows = task.read(data_dir, vocabulary, length, split)
-        results[name] = Result(task, rows, Evaluation(blueprint, Gathered(task, rows), Ordered(rows), batch_size)(params))
+        rows = by.read(task, split)
+        results[name] = Result(task, rows, by.answer(task, rows))
     if not results:
         raise UserError(f"nothing of {', '.join(tasks)} can be predicted: {_because(missing)}")
     return Outcome(results, {name: missing[name] for name in found if name in missing})
@@ -91,11 +90,10 @@ def scores(directory: str, tasks: Sequence[str], data_dir: str, **how: Any) -> d
     return evaluate(directory, tasks, data_dir, **how).scores
 
 
-def _absent(task: Task, data_dir: str, vocabulary: str, length: int, split: str) -> str:
+def _absent(rows: Rows, wanted: str, data_dir: str) -> str:
     """Why a split cannot be read, where its files are not there."""
-    wanted = task.splits.get(split, split)
     try:
-        return "" if wanted in task.rows(data_dir, vocabulary, length).splits else f"no split '{wanted}' in {data_dir}"
+        return "" if wanted in rows.splits else f"no split '{wanted}' in {data_dir}"
     except DataError as error:
         return str(error)
 
@@ -117,7 +115,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--split", default="validation", help="the rows to score (default: validation)")
     parser.add_argument("--submission", metavar="FILE.zip", help="predict the test rows too, and write the leaderboard's files")
-    parser.add_argument("--length", type=int, help="tokens a row (default: the model's positions)")
+    parser.add_argument("--length", type=int, help="tokens a row (default: the model's positions; of an encoder-decoder 512)")
+    parser.add_argument("--target_length", type=int, help="tokens that an encoder-decoder generates at most (default: 64)")
+    parser.add_argument(
+        "--rank", action="store_true", help="of an encoder-decoder, the likeliest of a task's answers: nothing is generated"
+    )
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument(
         "--mesh", default="", metavar="AXIS=N,...", help="devices along each mesh axis, e.g. data=4,tensor=2 (default: one device)"
@@ -132,9 +134,13 @@ def _run(flags: argparse.Namespace) -> None:
         raise UserError(f"--tasks={flags.tasks} names no task; write for example --tasks=boolq,copa")
     if flags.batch_size < 1:
         raise UserError(f"--batch_size={flags.batch_size} must be at least 1")
+    for name in ("length", "target_length"):
+        if (value := getattr(flags, name)) is not None and value < 2:
+            raise UserError(f"--{name}={value} must be at least 2")
     if flags.submission:
         submission.check([name for named in tasks for name in (names(named) if named in SUITES else (named,))])
     how = {"length": flags.length, "batch_size": flags.batch_size, "shape": mesh.parse(flags.mesh)}
+    how |= {"target_length": flags.target_length, "rank": flags.rank}
     outcome = evaluate(flags.checkpoint, tasks, flags.data_dir, split=flags.split, **how)
     _write(pathlib.Path(flags.checkpoint), outcome)
     print(evaluation_report.table(outcome))

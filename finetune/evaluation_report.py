@@ -1,12 +1,15 @@
 """The table of an evaluation, as text and as a page: metrics, majority baseline, averages, published peers, what is missing."""
 
+from collections.abc import Iterator
+
 from rootstock.engine import page as pages
 from rootstock.finetune import leaderboard
-from rootstock.finetune.outcome import Outcome
+from rootstock.finetune.outcome import Outcome, Result
 
 Row = list[str]
 
 COUNTS = ("documents", "dropped", "rows", "answers", "scored", "unlabelled")
+IN_WORDS = ("unread", "cut_inputs", "cut_targets")  # of answers in words
 
 
 def table(outcome: Outcome) -> str:
@@ -24,13 +27,14 @@ def page(outcome: Outcome, name: str) -> str:
     """evaluation.html."""
     header, rows = _rows(outcome)
     remarks = [pages.paragraph(remark) for remark in _remarks(outcome) if remark]
-    counts = [[task, *(f"{result.counts.get(what, 0):,}" for what in COUNTS)] for task, result in outcome.results.items()]
+    columns = COUNTS + (IN_WORDS if any(result.predictions.said for result in outcome.results.values()) else ())
+    counts = [[task, *(f"{result.counts.get(what, 0):,}" for what in columns)] for task, result in outcome.results.items()]
     return pages.page(
         f"Evaluation of {name}",
         [
             f"<h1>{pages.escape(name)}</h1>",
             pages.section("Scores", pages.table(header, rows, names=2) + "".join(remarks)),
-            pages.section("Rows", pages.table(["task", *COUNTS], counts)),
+            pages.section("Rows", pages.table(["task", *columns], counts)),
         ],
     )
 
@@ -54,8 +58,20 @@ def _remarks(outcome: Outcome) -> list[str]:
     for average in outcome.averages():
         peers = [f"{peer.name} {peer.averages[average.name]:.1f}" for peer in suite.peers if average.name in peer.averages]
         told.append(average.told() + (f"  ({', '.join(peers)})" if peers else ""))
+    told += [remark for name, result in outcome.results.items() for remark in _in_words(name, result)]
     missing = [f"missing {name}: {why}" for name, why in outcome.missing.items()]
     return ["", *told, *([suite.where] if suite else []), *missing] if told or missing else []
+
+
+def _in_words(name: str, result: Result) -> Iterator[str]:
+    """Texts that are no answer, and rows that were cut."""
+    unread = result.predictions.unread
+    if unread:
+        often, times = unread.most_common(1)[0]
+        yield f"{name}: {unread.total():,} of {len(result.predictions):,} texts are no answer and count as wrong; {times:,} are {often!r}"
+    for side, length in (("inputs", "--length"), ("targets", "--target_length")):
+        if count := result.counts.get(f"cut_{side}"):
+            yield f"{name}: {count:,} of {len(result.split):,} {side} were longer than {length} and were cut"
 
 
 def _suite(outcome: Outcome) -> leaderboard.Suite | None:

@@ -24,13 +24,16 @@ class Encoder:
 
 
 def encoder_of(directory: str, **changes) -> Encoder:
-    """The encoder of the checkpoint in `directory`; `changes` replaces fields of its configuration (`dropout=0.1`)."""
+    """The encoder of the checkpoint in `directory`, of a pair the discriminator's; `changes` replaces fields of its configuration
+    (`dropout=0.1`).
+    """
     config = read_config(directory)
     family = rebuild(config.family)
     found = rebuild(config.model)
     kind, inner = (found.encoder.kind, found.encoder.config) if family is Finetuned else (getattr(family, "encoder_class", None), found)
     if kind is None:
         raise UserError(f"{directory} holds a {config.family[1:]}, which has no encoder to fine-tune")
+    inner = getattr(inner, "discriminator", inner)
     unknown = changes.keys() - {field.name for field in dataclasses.fields(inner)}
     if unknown:
         raise UserError(

@@ -47,6 +47,11 @@ def encode(encoder: nnx.Module, batch: Batch, key: Key[Array, ""] | None) -> Flo
     return encoder(**{name: batch[name] for name in INPUTS if name in batch}, key=key)
 
 
+def pool(encoder: nnx.Module, batch: Batch, key: Key[Array, ""] | None) -> Float[Array, "B width"]:
+    """A vector for each of a batch's rows, as the encoder's family makes it."""
+    return encoder.pool(encode(encoder, batch, key), batch.get("segment_ids"))
+
+
 class _Projection(nnx.Module):
     """A dense layer of `outputs` over some width, in float32."""
 
@@ -93,11 +98,11 @@ class _Projection(nnx.Module):
 
 
 class Classification(_Projection):
-    """A sequence or a pair: tanh-pooled [CLS], logits [B, classes]."""
+    """A sequence or a pair: the pooled row, logits [B, classes]."""
 
     def __call__(self, encoder: nnx.Module, batch: Batch, key: Key[Array, ""] | None = None) -> Float[Array, "B classes"]:
         key_encoder, key_head = split(key, 2)
-        return self.project(encoder.pool(encode(encoder, batch, key_encoder)), key_head)
+        return self.project(pool(encoder, batch, key_encoder), key_head)
 
 
 class Regression(Classification):
@@ -129,7 +134,7 @@ class MultipleChoice(_Projection):
         key_encoder, key_head = split(key, 2)
         rows, choices = batch["input_ids"].shape[:2]
         flat = {name: batch[name].reshape(rows * choices, -1) for name in INPUTS if name in batch}
-        return self.project(encoder.pool(encode(encoder, flat, key_encoder)), key_head).reshape(rows, choices)
+        return self.project(pool(encoder, flat, key_encoder), key_head).reshape(rows, choices)
 
     @staticmethod
     def kept_shape(head: Head, fields: Mapping[str, Field]) -> tuple[int, ...]:
@@ -137,7 +142,7 @@ class MultipleChoice(_Projection):
 
 
 class SpanClassification(_Projection):
-    """A class for two spans of a row (WiC, WSC): pooled [CLS] beside the mean hidden state of each; `spans` [B, 2, 2] are token ranges
+    """A class for two spans of a row (WiC, WSC): the pooled row beside the mean hidden state of each; `spans` [B, 2, 2] are token ranges
     [start, end).
     """
 
@@ -150,7 +155,8 @@ class SpanClassification(_Projection):
         inside = ((place >= batch["spans"][:, :, :1]) & (place < batch["spans"][:, :, 1:])).astype(hidden.dtype)
         sums = jnp.einsum("bsl,bld->bsd", inside, hidden)
         means = sums / jnp.maximum(inside.sum(-1, keepdims=True), 1)
-        return self.project(jnp.concatenate([encoder.pool(hidden), means[:, 0], means[:, 1]], -1), key_head)
+        pooled = encoder.pool(hidden, batch.get("segment_ids"))
+        return self.project(jnp.concatenate([pooled, means[:, 0], means[:, 1]], -1), key_head)
 
 
 class TokenClassification(_Projection):
@@ -160,7 +166,7 @@ class TokenClassification(_Projection):
 
     def __call__(self, encoder: nnx.Module, batch: Batch, key: Key[Array, ""] | None = None) -> Float[Array, "B L classes"]:
         key_encoder, key_head = split(key, 2)
-        return self.project(encode(encoder, batch, key_encoder), key_head)
+        return self.project(encoder.read_tokens(encode(encoder, batch, key_encoder)), key_head)
 
     @staticmethod
     def weights(batch: Batch) -> Float[Array, "B L"]:
@@ -192,7 +198,7 @@ class SpanExtraction(_Projection):
 
     def __call__(self, encoder: nnx.Module, batch: Batch, key: Key[Array, ""] | None = None) -> Float[Array, "B L 2"]:
         key_encoder, key_head = split(key, 2)
-        logits = self.project(encode(encoder, batch, key_encoder), key_head)
+        logits = self.project(encoder.read_tokens(encode(encoder, batch, key_encoder)), key_head)
         return jnp.where((batch["segment_ids"] > 0)[..., None], logits, -1e9) if "segment_ids" in batch else logits
 
     @staticmethod

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rootstock.finetune import heads
-from rootstock.models.hf import Mismatch
+from rootstock.models.hf import Family, Mismatch
 
 # What stands behind "For" in the name of their class, by our kind of head.
 KINDS = {
@@ -25,21 +25,26 @@ class Named:
     head: heads.Head
 
 
-def head(architecture: str, theirs: Mapping[str, Any]) -> Named | None:
+def head(family: Family, architecture: str, theirs: Mapping[str, Any]) -> Named | None:
     """The head of one of their classes, from the content of its config.json; None for a class without one."""
     _, _, suffix = architecture.partition("For")
+    if suffix not in KINDS.values():
+        return None
+    labels, dropout = _labels(theirs), _dropout(family, theirs)
     if suffix == "SequenceClassification":
-        return Named("sequence_classification", _sequence(theirs))
+        return Named("sequence_classification", _sequence(theirs, labels, dropout))
     if suffix == "TokenClassification":
-        labels = _labels(theirs)
-        return Named("token_classification", heads.Head(heads.TokenClassification, len(labels), _dropout(theirs), _spoken(labels)))
-    if suffix == "QuestionAnswering":
-        if len(_labels(theirs)) != 2:
-            raise Mismatch(f"num_labels is {len(_labels(theirs))}; an extracted answer has a start and an end, so 2")
-        return Named("question_answering", heads.Head(heads.SpanExtraction, 2, 0.0))  # theirs has no dropout there
+        return Named("token_classification", heads.Head(heads.TokenClassification, len(labels), dropout, _spoken(labels)))
     if suffix == "MultipleChoice":
-        return Named("multiple_choice", heads.Head(heads.MultipleChoice, 1, _dropout(theirs)))
-    return None
+        return Named("multiple_choice", heads.Head(heads.MultipleChoice, 1, dropout))
+    if len(labels) != 2:
+        raise Mismatch(f"num_labels is {len(labels)}; an extracted answer has a start and an end, so 2")
+    return Named("question_answering", heads.Head(heads.SpanExtraction, 2, dropout if _drops(family, architecture) else 0.0))
+
+
+def _drops(family: Family, architecture: str) -> bool:
+    """Whether there is dropout in question answering: only behind a layer that stands between it and the encoder."""
+    return bool(family.forms[architecture].pooler)
 
 
 def suffix(head: heads.Head) -> str:
@@ -50,12 +55,12 @@ def suffix(head: heads.Head) -> str:
     return KINDS[head.kind]
 
 
-def head_back(head: heads.Head) -> dict[str, Any]:
+def head_back(family: Family, architecture: str, head: heads.Head) -> dict[str, Any]:
     """The fields of their config.json that describe a head."""
-    if head.kind is heads.SpanExtraction:
+    if head.kind is heads.SpanExtraction and not _drops(family, architecture):
         return {}
-    fields: dict[str, Any] = {"classifier_dropout": head.dropout}
-    if head.kind is heads.MultipleChoice:
+    fields: dict[str, Any] = {family.dropout[0]: head.dropout}
+    if head.kind in (heads.SpanExtraction, heads.MultipleChoice):
         return fields
     if suffix(head) == "SequenceClassification":
         fields["problem_type"] = "regression" if head.kind is heads.Regression else "single_label_classification"
@@ -66,15 +71,15 @@ def head_back(head: heads.Head) -> dict[str, Any]:
     }
 
 
-def _sequence(theirs: Mapping[str, Any]) -> heads.Head:
-    labels, problem = _labels(theirs), theirs.get("problem_type")
+def _sequence(theirs: Mapping[str, Any], labels: tuple[str, ...], dropout: float) -> heads.Head:
+    problem = theirs.get("problem_type")
     if problem not in (None, "regression", "single_label_classification"):
         raise Mismatch(f"problem_type is {problem!r}; known are 'regression' and 'single_label_classification'")
     if problem == "regression" or (problem is None and len(labels) == 1):
         if len(labels) != 1:
             raise Mismatch(f"problem_type is 'regression' with {len(labels)} numbers for a text; a Regression head gives one")
-        return heads.Head(heads.Regression, 1, _dropout(theirs), _spoken(labels))
-    return heads.Head(heads.Classification, len(labels), _dropout(theirs), _spoken(labels))
+        return heads.Head(heads.Regression, 1, dropout, _spoken(labels))
+    return heads.Head(heads.Classification, len(labels), dropout, _spoken(labels))
 
 
 def _labels(theirs: Mapping[str, Any]) -> tuple[str, ...]:
@@ -96,10 +101,10 @@ def _spoken(labels: tuple[str, ...]) -> tuple[str, ...]:
     return () if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels
 
 
-def _dropout(theirs: Mapping[str, Any]) -> float:
-    """Before the last projection: `classifier_dropout`, and where that is null the dropout of the hidden states."""
-    for name in ("classifier_dropout", "hidden_dropout_prob"):
-        value = theirs.get(name)
+def _dropout(family: Family, theirs: Mapping[str, Any]) -> float:
+    """Before the last projection: in BERT `classifier_dropout`, and where that is null the dropout of the hidden states."""
+    for name in family.dropout:
+        value = theirs.get(name, family.defaults.get(name))
         if value is None:
             continue
         if type(value) not in (int, float) or not 0 <= value < 1:

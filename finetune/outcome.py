@@ -31,11 +31,12 @@ class Result:
     @property
     def counts(self) -> dict[str, int]:
         """What became of the rows of the input: `documents` = read + dropped; `answers` (fewer than rows where several make one) =
-        scored + unlabelled.
+        scored + unlabelled; `unread` of them are texts that say nothing.
         """
         answers, scored = len(self.predictions), self.predictions.scored
         counted = {name: count for name, count in self.split.counts.items() if count or name == "documents"}
-        return {**counted, "rows": len(self.split), "answers": answers, "scored": scored, "unlabelled": answers - scored}
+        unread = {"unread": self.predictions.unread.total()} if self.predictions.said else {}
+        return {**counted, "rows": len(self.split), "answers": answers, "scored": scored, "unlabelled": answers - scored, **unread}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Predictions:
     answers: Shaped[np.ndarray, "N ..."]
     labels: tuple[str, ...] = ()  # names of the classes
     probabilities: Float[np.ndarray, "N classes"] | None = None
+    said: tuple[str, ...] = ()  # the texts that the answers were read from, where a model wrote any
 
     def __len__(self) -> int:
         return len(self.golds)
@@ -42,6 +43,15 @@ class Predictions:
         """How many rows have a label."""
         return int(self.known.reshape(len(self), -1).any(-1).sum()) if len(self) else 0
 
+    @property
+    def unread(self) -> Counter[str]:
+        """The texts that are no answer of the task, with how often each was said."""
+        return (
+            Counter(text for text, answer in zip(self.said, self.answers.tolist(), strict=True) if answer == NONE)
+            if self.said
+            else Counter()
+        )
+
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Golds and answers where there is a label, in one row each."""
         return self.golds[self.known], self.answers[self.known]
@@ -53,14 +63,16 @@ class Predictions:
             return
         numbers = np.issubdtype(golds.dtype, np.floating)
         for answer in [golds.mean()] if numbers else [label for label, _ in Counter(golds.tolist()).most_common()]:
-            yield dataclasses.replace(self, answers=np.full_like(self.golds, answer), probabilities=None)
+            yield dataclasses.replace(self, answers=np.full_like(self.golds, answer), probabilities=None, said=())
 
     def jsonl(self) -> str:
-        """A line a row: idx, label, prediction and, where there are any, the probabilities of all classes."""
+        """A line a row: idx, label, prediction and, where there are any, the text it was read from and the probabilities of all classes."""
         return "".join(json.dumps(self._line(row), ensure_ascii=False) + "\n" for row in range(len(self)))
 
     def _line(self, row: int) -> dict[str, Any]:
         line = {"idx": self.idx[row].tolist(), "label": self._told(self.golds[row]), "prediction": self._told(self.answers[row])}
+        if self.said:
+            line["said"] = self.said[row]
         if self.probabilities is not None:
             shares = [round(share, 6) for share in self.probabilities[row].tolist()]
             line["probabilities"] = dict(zip(self.labels, shares, strict=True)) if self.labels else shares

@@ -54,7 +54,7 @@ def training(
     """
     if shares is not None and (without := [name for name in tasks if name not in shares]):
         raise UserError(f"recipe.training.shares is {dict(shares)}; it has no share for {', '.join(without)}")
-    rows = {name: _first(_read(name, "train", data_dir, vocabulary, length), (limits or {}).get(name)) for name in tasks}
+    rows = {name: first(_read(name, "train", data_dir, vocabulary, length), (limits or {}).get(name)) for name in tasks}
     streams = {name: Shuffled(rows[name], seed) for name in tasks}
     chosen = dict.fromkeys(tasks, 1) if shares is None else {name: shares[name] for name in tasks}
     return Mixed(streams, chosen)
@@ -77,7 +77,8 @@ def _read_once(name: str, split: str, data_dir: str, vocabulary: str, length: in
     return find(name).read(data_dir, vocabulary, length, split)
 
 
-def _first(rows: Split, count: int | None) -> Arrays:
+def first(rows: Split, count: int | None) -> Arrays:
+    """The first `count` rows, or all of them."""
     return rows if count is None else Arrays({name: array[:count] for name, array in rows.arrays.items()}, rows.vocabulary)
 
 

@@ -63,8 +63,8 @@ def _follow(recipe: "runs.Recipe", protocol: "Protocol", texts: Mapping[str, str
 
     from rootstock.finetune.protocol import overlap, predict, report, runs
 
-    encoder = gin.query_parameter("ENCODER/macro.value")
-    warnings = overlap.warnings(encoder, protocol.tasks, protocol.overlaps)
+    pretrained = next(name for name in ("ENCODER", "PRETRAINED") if name in launch.macros())
+    warnings = overlap.warnings(gin.query_parameter(f"{pretrained}/macro.value"), protocol.tasks, protocol.overlaps)
     for warning in warnings:
         say(f"warning: {warning}")
     done: list[runs.Trained] = []

@@ -52,6 +52,11 @@ class Texts:
         return [[*ids, self.end_id] for ids in self.vocabulary.encode_batch(list(texts))]
 
     def text(self, ids: Sequence[int]) -> str:
-        """What was generated. Ids beyond the vocabulary (a model's table is often padded) show as <ID>."""
-        runs = itertools.groupby(ids, key=lambda index: index < self.vocabulary.size)
-        return " ".join(self.vocabulary.decode(run) if known else " ".join(f"<{index}>" for index in run) for known, run in runs)
+        """What was generated."""
+        return decoded(self.vocabulary, ids)
+
+
+def decoded(vocabulary: Vocabulary, ids: Sequence[int]) -> str:
+    """The text of generated ids. Those beyond the vocabulary (a model's table is often padded) show as <ID>."""
+    runs = itertools.groupby(ids, key=lambda index: index < vocabulary.size)
+    return " ".join(vocabulary.decode(run) if known else " ".join(f"<{index}>" for index in run) for known, run in runs)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key
 
 from rootstock.models import bert
 from rootstock.models.layers import activations, stack
+from rootstock.models.layers.mlp import at_layer, unlike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,24 @@ class Encoder(bert.Encoder):
 
     @staticmethod
     def stacked(config: Config, key: Key[Array, ""]) -> stack.Stack:
-        return stack.Shared(key, lambda key, _: bert.Layer(config, key), config.groups, config.layers, config.remat)
+        make = lambda key, group: bert.Layer(at_layer(config, group * (config.layers // config.groups), config.layers), key)
+        _check_experts(config)
+        return stack.Shared(key, make, config.groups, config.layers, config.remat)
+
+
+def _check_experts(config: Config) -> None:
+    """Layers that share their parameters all have experts, or none has."""
+    sparse, times = unlike(config, config.layers), config.layers // config.groups
+    if not sparse:
+        return
+    for first in range(0, config.layers, times):
+        alike = [layer in sparse for layer in range(first, first + times)]
+        if any(alike) and not all(alike):
+            raise ValueError(
+                f"layers {first} to {first + times - 1} share their parameters (models.albert.Config.groups = {config.groups}), so they "
+                f"cannot differ, and Mixture.layers gives experts to {[first + i for i in range(times) if alike[i]]} of them only; "
+                "placement.Every(1) gives them to all"
+            )
 
 
 class MaskedLM(bert.MaskedLM):

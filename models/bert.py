@@ -21,7 +21,7 @@ from rootstock.models.layers.axes import constrain
 from rootstock.models.layers.dense import Dense, truncated_normal
 from rootstock.models.layers.dropout import dropout, split
 from rootstock.models.layers.embed import Embedding
-from rootstock.models.layers.mlp import MLP
+from rootstock.models.layers.mlp import MLP, at_layer, unlike
 from rootstock.models.layers.norm import LayerNorm
 from rootstock.models.layers.parameters import Initializer, parameter
 from rootstock.models.layers.tap import tap
@@ -120,14 +120,16 @@ class Layer(nnx.Module):
     def __call__(
         self, x: Float[Array, "B L width"], *, segment_ids: Int[Array, "B L"] | None = None, key: Key[Array, ""] | None = None
     ) -> Float[Array, "B L width"]:
-        keys = split(key, 3)
+        keys = split(key, 4)
         h = self.attention_norm(x + dropout(self.attention(x, segment_ids=segment_ids, key=keys[0]), self.rate, keys[1]))
-        y = self.mlp_norm(h + dropout(self.mlp(h), self.rate, keys[2]))
+        y = self.mlp_norm(h + dropout(self.mlp(h, keys[3], segment_ids), self.rate, keys[2]))
         return tap("hidden", constrain(y, "batch", "length", "activation"))
 
 
 class Encoder(nnx.Module):
-    """`BertModel`: embeddings, layers, and (`Config.pooler`) the tanh pooler over [CLS] for sentence-level heads."""
+    """`BertModel`: embeddings, layers, and (`Config.pooler`) the pooler over [CLS] for sentence-level heads."""
+
+    pooler_activation = staticmethod(activations.tanh)
 
     def __init__(self, config: Config, key: Key[Array, ""], embeddings: Embeddings | None = None):
         """`embeddings`: those of another encoder, to share them."""
@@ -141,7 +143,8 @@ class Encoder(nnx.Module):
     @staticmethod
     def stacked(config: Config, key: Key[Array, ""]) -> stack.Stack:
         """The layers; families that share them differ here."""
-        return stack.Stack(key, lambda key, _: Layer(config, key), stack.layout(config.layers, scan=config.scan), config.remat)
+        runs = stack.layout(config.layers, scan=config.scan, unlike=unlike(config, config.layers))
+        return stack.Stack(key, lambda key, index: Layer(at_layer(config, index, config.layers), key), runs, config.remat)
 
     def __call__(
         self,
@@ -164,11 +167,15 @@ class Encoder(nnx.Module):
         per_layer = {} if key is None else {"key": jax.random.split(key_layers, self.config.layers)}
         return self.layers.run(x, {"segment_ids": segment_ids}, per_layer)
 
-    def pool(self, hidden: Float[Array, "B L width"]) -> Float[Array, "B width"]:
-        """tanh(W h_[CLS] + b)."""
+    def pool(self, hidden: Float[Array, "B L width"], segment_ids: Int[Array, "B L"] | None = None) -> Float[Array, "B width"]:
+        """tanh(W h_[CLS] + b), with the family's function in the place of tanh; who is padding does not matter here."""
         if self.pooler is None:
             raise ValueError("this BERT has no pooler (models.bert.Config.pooler is False), and a sentence-level head asks for it")
-        return jnp.tanh(self.pooler(hidden[:, 0]))
+        return self.pooler_activation(self.pooler(hidden[:, 0]))
+
+    def read_tokens(self, hidden: Float[Array, "B L width"]) -> Float[Array, "B L width"]:
+        """What a head over the tokens reads."""
+        return hidden
 
 
 class MaskedLMHead(nnx.Module):

@@ -23,9 +23,10 @@ from rootstock.models.layers.dense import Dense, truncated_normal
 from rootstock.models.layers.disentangled import DisentangledAttention
 from rootstock.models.layers.dropout import dropout, split
 from rootstock.models.layers.embed import Embedding
-from rootstock.models.layers.mlp import MLP
+from rootstock.models.layers.mlp import MLP, at_layer, unlike
 from rootstock.models.layers.norm import LayerNorm
 from rootstock.models.layers.tap import tap
+from rootstock.models.outputs import Output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,10 +146,10 @@ class Layer(nnx.Module):
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "B L width"]:
         """`queries` (the mask decoder's) take the place of `x` where it asks and is added, not where it answers."""
-        keys = split(key, 3)
+        keys = split(key, 4)
         attended = self.attention(x, table=table, queries=queries, segment_ids=segment_ids, key=keys[0])
         h = self.attention_norm((x if queries is None else queries) + dropout(attended, self.rate, keys[1]))
-        y = self.mlp_norm(h + dropout(self.mlp(h), self.rate, keys[2]))
+        y = self.mlp_norm(h + dropout(self.mlp(h, keys[3], segment_ids), self.rate, keys[2]))
         return tap("hidden", constrain(y, "batch", "length", "activation"))
 
 
@@ -189,8 +190,10 @@ class Encoder(nnx.Module):
         self.relative = Embedding(keys[1], 2 * config.span, config.width, init=truncated_normal(config.init_std), dtype=config.dtype)
         self.relative_norm = LayerNorm(config.width, eps=config.norm_eps) if config.norm_table else None
         first = ConvolvedLayer if config.conv_kernel else Layer
-        runs = stack.layout(config.layers, prefix=1 if config.conv_kernel else 0, suffix=suffix, scan=config.scan)
-        self.layers = stack.Stack(keys[2], lambda key, index: (Layer if index else first)(config, key), runs, config.remat)
+        layers, prefix = config.layers, 1 if config.conv_kernel else 0
+        runs = stack.layout(layers, prefix=prefix, suffix=suffix, scan=config.scan, unlike=unlike(config, layers))
+        make = lambda key, index: (Layer if index else first)(at_layer(config, index, layers), key)
+        self.layers = stack.Stack(keys[2], make, runs, config.remat)
         self.pooler = bert.dense(config, keys[3]) if config.pooler else None
 
     def __call__(
@@ -220,17 +223,53 @@ class Encoder(nnx.Module):
         table = self.relative.table[...].astype(self.config.dtype)
         return table if self.relative_norm is None else self.relative_norm(table)
 
-    def pool(self, hidden: Float[Array, "B L width"]) -> Float[Array, "B width"]:
-        """activation(W h_[CLS] + b)."""
+    def pool(self, hidden: Float[Array, "B L width"], segment_ids: Int[Array, "B L"] | None = None) -> Float[Array, "B width"]:
+        """activation(W h_[CLS] + b); who is padding does not matter here."""
         if self.pooler is None:
             raise ValueError("this DeBERTa has no pooler (models.deberta.Config.pooler is False), and a sentence-level head asks for it")
         return self.config.pooler_activation(self.pooler(hidden[:, 0]))
+
+    def read_tokens(self, hidden: Float[Array, "B L width"]) -> Float[Array, "B L width"]:
+        """What a head over the tokens reads."""
+        return hidden
 
 
 class MaskedLM(bert.MaskedLM):
     """`DebertaForMaskedLM`, `DebertaV2ForMaskedLM`."""
 
     encoder_class = Encoder
+
+
+class DetectionHead(nnx.Module):
+    """v3's logit of "replaced" for each token, which sees [CLS] too: w . activation(W LN(h_[CLS] + h) + b) + c."""
+
+    def __init__(self, config: Config, key: Key[Array, ""]):
+        keys = jax.random.split(key)
+        self.norm = LayerNorm(config.width, eps=config.norm_eps)
+        self.transform = bert.dense(config, keys[0])
+        self.activation = nnx.data(activations.build(config.activation)) if isinstance(config.activation, type) else config.activation
+        self.output = bert.dense(config, keys[1], features_out=1)
+
+    def __call__(self, hidden: Float[Array, "B L width"]) -> Float[Array, "B L"]:
+        read = self.norm(hidden[:, :1] + hidden)
+        return self.output(self.activation(self.transform(read)))[..., 0].astype(jnp.float32)
+
+
+class Discriminator(nnx.Module):
+    """`ReplacedTokenDetectionModel` of the released code: what is kept of v3's pair."""
+
+    encoder_class = Encoder
+
+    def __init__(self, config: Config, key: Key[Array, ""]):
+        keys = jax.random.split(key)
+        self.config = config
+        self.encoder = Encoder(config, keys[0])
+        self.detection = DetectionHead(config, keys[1])
+
+    def __call__(self, input_ids: Int[Array, "B L"], **inputs) -> Output:
+        """Logits [B, L]. Arguments as the encoder's."""
+        hidden = self.encoder(input_ids, **inputs)
+        return Output(logits=self.detection(hidden), last_hidden_state=hidden)
 
 
 class EnhancedMaskedLM(MaskedLM):

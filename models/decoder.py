@@ -20,7 +20,7 @@ from rootstock.models.layers.cache import Cache
 from rootstock.models.layers.dense import Dense, truncated_normal
 from rootstock.models.layers.dropout import dropout, split
 from rootstock.models.layers.embed import Embedding
-from rootstock.models.layers.mlp import GatedMLP
+from rootstock.models.layers.mlp import GatedMLP, at_layer, unlike
 from rootstock.models.layers.norm import RMSNorm
 from rootstock.models.layers.positions import RelativeBias, Rotary
 from rootstock.models.layers.tap import tap
@@ -90,7 +90,7 @@ class Layer(nnx.Module):
         keys = split(key, 4)
         seen = {"bias": bias, "segment_ids": segment_ids, "positions": positions}
         x = x + dropout(self.attention(self.attention_norm(x), key=keys[0], **seen), self.rate, keys[1])
-        x = x + dropout(self.mlp(self.mlp_norm(x), keys[2]), self.rate, keys[3])
+        x = x + dropout(self.mlp(self.mlp_norm(x), keys[2], segment_ids), self.rate, keys[3])
         return tap("hidden", constrain(x, "batch", "length", "activation"))
 
     def step(
@@ -140,8 +140,9 @@ class Decoder(nnx.Module):
         self.token = Embedding(keys[0], config.vocab_size, config.width, axis="vocab", init=init, dtype=config.dtype)
         bucketed = dict(bidirectional=False, buckets=config.buckets, max_distance=config.max_distance, init=init)
         self.relative = RelativeBias(keys[1], config.heads, **bucketed) if config.buckets else None
-        runs = stack.layout(config.layers, scan=config.scan)
-        self.layers = stack.Stack(keys[2], lambda key, _: Layer(config, key), runs, config.remat)
+        runs = stack.layout(config.layers, scan=config.scan, unlike=unlike(config, config.layers))
+        make = lambda key, index: Layer(at_layer(config, index, config.layers, causal=True), key)
+        self.layers = stack.Stack(keys[2], make, runs, config.remat)
         self.norm = config.norm(config.width, eps=config.norm_eps)
         head = None if config.tied else Dense(keys[3], config.width, config.vocab_size, axes=("embed", "vocab"), bias=False, init=init)
         self.head = head

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 from rootstock.models import bert
 from rootstock.models.layers import activations
 from rootstock.models.outputs import Output
+from rootstock.models.sharing import Sharing, tied
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Config(bert.Config):
 
 
 class Encoder(bert.Encoder):
-    """`ElectraModel`."""
+    """`ElectraModel`; with `Config.pooler` the dense layer of its classification heads, which has GELU where BERT's has tanh."""
+
+    pooler_activation = staticmethod(activations.gelu)
 
 
 class DetectionHead(nnx.Module):
@@ -72,10 +75,14 @@ class Generator(bert.MaskedLM):
 
 @dataclasses.dataclass(frozen=True)
 class PairConfig:
-    """A discriminator and the share of its width that its generator has (small 1/4, base 1/3, large 1/4; the released small one 1)."""
+    """A discriminator and the share of its width that its generator has (small 1/4, base 1/3, large 1/4; the released small one 1).
+
+    `sharing`: what they have in common.
+    """
 
     discriminator: Config = dataclasses.field(default_factory=Config)
     generator_size: float = 0.25
+    sharing: Sharing = tied
 
     @property
     def generator(self) -> Config:
@@ -93,16 +100,17 @@ class PairConfig:
 
 
 class Pair(nnx.Module):
-    """Generator and discriminator, trained together from one table of embeddings."""
+    """Generator and discriminator, trained together, by default from one module of embeddings, which stands under the discriminator."""
 
-    encoder_class = Encoder
+    encoder_class, discriminator_class, generator_class = Encoder, Discriminator, Generator
 
     def __init__(self, config: PairConfig, key: Key[Array, ""]):
-        keys = jax.random.split(key, 3)
+        keys = jax.random.split(key, 5)
         self.config = config
-        self.encoder = Encoder(config.discriminator, keys[0])
-        self.detection = DetectionHead(config.discriminator, keys[1])
-        self.generator = SharedGenerator(config.generator, keys[2], self.encoder.embeddings)
+        shared, own = config.sharing(*(bert.Embeddings(c, k) for c, k in zip((config.generator, config.discriminator), keys, strict=False)))
+        self.encoder = Encoder(config.discriminator, keys[2], own)
+        self.detection = DetectionHead(config.discriminator, keys[3])
+        self.generator = PairedGenerator(config.generator, keys[4], shared)
 
     def __call__(self, input_ids: Int[Array, "B L"], **inputs) -> Output:
         """As `Discriminator`: logits [B, L]."""
@@ -110,14 +118,11 @@ class Pair(nnx.Module):
         return Output(logits=self.detection(hidden), last_hidden_state=hidden)
 
 
-class SharedGenerator(nnx.Module):
-    """A generator whose embeddings are the discriminator's: one module in two places, whose parameters stand under the discriminator."""
+class PairedGenerator(Generator):
+    """A generator over given embeddings, which it may share."""
 
     def __init__(self, config: Config, key: Key[Array, ""], embeddings: bert.Embeddings):
         keys = jax.random.split(key)
+        self.config = config
         self.encoder = Encoder(config, keys[0], embeddings)
         self.mlm = bert.MaskedLMHead(config, keys[1])
-
-    def masked_lm_logits(self, hidden: Float[Array, "B S width"]) -> Float[Array, "B S vocab"]:
-        """Scores in float32; give it only the positions that the loss needs."""
-        return self.mlm(hidden, self.encoder.embeddings.token)

@@ -10,11 +10,14 @@ import importlib
 import math
 import pkgutil
 import re
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from rootstock.models.hf_rows import Row, Shape, Tensor
 
 OWN = ("dtype", "scan", "remat", "position_init")  # fields of our configurations that change no value of a trained model
 
@@ -23,48 +26,25 @@ class Mismatch(ValueError):
     """What stands in their files is no model of this family, or our model is none of theirs."""
 
 
-def always(config: Any) -> bool:
-    return True
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """Their tensor, our canonical name, and whether the two are each other's transpose. `{i}` stands for a layer's number; `where` tells
-    of one of our configurations whether its models have this tensor.
-    """
-
-    theirs: str
-    ours: str
-    transposed: bool = False
-    where: Callable[[Any], bool] = always
-
-
-def kernel(theirs: str, ours: str, where: Callable[[Any], bool] = always) -> Tensor:
-    """torch keeps the weight of a Linear as [out, in]; our kernels are [in, out]."""
-    return Tensor(f"{theirs}.weight", f"{ours}/kernel", True, where)
-
-
-def linear(theirs: str, ours: str) -> tuple[Tensor, Tensor]:
-    return kernel(theirs, ours), Tensor(f"{theirs}.bias", f"{ours}/bias")
-
-
-def norm(theirs: str, ours: str) -> tuple[Tensor, Tensor]:
-    return Tensor(f"{theirs}.weight", f"{ours}/scale"), Tensor(f"{theirs}.bias", f"{ours}/bias")
-
-
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """One of their classes: its tensors beside the family's, and whether the pooler must be there. `model` is our class; None where it is
-    an encoder with at most one head, whose parameters the table calls `head/...`.
+    """One of their classes: its tensors beside the family's, and those of the pooler where it must be there. `model` is our class; None
+    where it is an encoder with at most one head, whose parameters the table calls `head/...`. `unused` matches what files of this class
+    hold too and nothing here reads.
     """
 
-    tensors: tuple[Tensor, ...] = ()
+    tensors: tuple[Row, ...] = ()
     model: type | None = None
-    pooler: bool = False
+    pooler: tuple[Row, ...] = ()
+    unused: str = r"(?!)"
 
 
 def _one_stack(config: Any) -> int:
     return config.layers
+
+
+def _as_it_stands(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +54,15 @@ class Family:
     Configurations: `config` is our class. `fields` maps fields of their config.json to ours; `choices` maps the values that a field of
     theirs may have to values of ours (of several with one meaning the first is written). `defaults` holds what their fields have when they
     are left out, `fixed` fields that must have one value, which is also what their absence means; `ours` what our configurations of this
-    family have and config.json does not say. `ids` are the special pieces that config.json repeats: our name, and the id in a model
-    without a vocabulary.
+    family have and config.json does not say; `zeros` fields of ours that may be 0 though it is not their default. `ids` are the special
+    pieces that config.json repeats: our name, and the id in a model without a vocabulary. What no table can say is done by `read`, before
+    all else, on the fields of config.json, and undone by `write`. `pieces` is the name of a SentencePiece file. `dropout` names the fields
+    that hold the dropout before a head's last projection; the first that is not null counts, and the first is written.
 
     Tensors: `forms` is by the name of their class. The first is the encoder alone where the family has an `encoder`; its tensors lack
-    `prefix`. `layers` gives the number of layers under each prefix of our names. `aliases` are regular expressions for other spellings,
-    `tied` maps a copy to its original, `ignored` matches what is no parameter.
+    `prefix`. `pooler` may be there beside any class that has none of its own. `layers` gives the number of layers (groups of them, if
+    `counted` says so) under each prefix of our names. `aliases` are regular expressions for other spellings, `tied` maps a copy to its
+    original, `ignored` matches what is no parameter.
     """
 
     model_type: str
@@ -88,23 +71,38 @@ class Family:
     choices: Mapping[str, Mapping[Any, Mapping[str, Any]]]
     defaults: Mapping[str, Any]
     fixed: Mapping[str, Any]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[Row, ...]
     forms: Mapping[str, Form]
     ours: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    zeros: tuple[str, ...] = ()
+    pieces: str = "spiece.model"
     ids: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=lambda: {"pad_token_id": ("pad", 0)})
+    read: Callable[[dict[str, Any]], dict[str, Any]] = _as_it_stands
+    write: Callable[[dict[str, Any]], dict[str, Any]] = _as_it_stands
+    dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     encoder: type | None = None
     prefix: str = ""
-    pooler: tuple[Tensor, ...] = ()
+    pooler: tuple[Row, ...] = ()
     layers: Mapping[str, Callable[[Any], int]] = dataclasses.field(default_factory=lambda: {"encoder/": _one_stack})
+    counted: str = "layers"
     aliases: tuple[tuple[str, str], ...] = ()
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ignored: str = r"(?!)"
 
     @property
-    def every_tensor(self) -> Iterator[Tensor]:
+    def every_tensor(self) -> Iterator[Row]:
         yield from self.tensors
         yield from self.pooler
-        yield from dict.fromkeys(tensor for form in self.forms.values() for tensor in form.tensors)
+        yield from dict.fromkeys(tensor for form in self.forms.values() for tensor in (*form.pooler, *form.tensors))
+
+    @property
+    def pools(self) -> bool:
+        """Whether its models may have a pooler."""
+        return any(field.name == "pooler" for field in dataclasses.fields(self.config))
+
+    def pooler_of(self, form: str) -> tuple[Row, ...]:
+        """What may hold the pooler in files of this class."""
+        return self.forms[form].pooler or self.pooler
 
 
 def families() -> dict[str, Family]:
@@ -140,7 +138,7 @@ def config(family: Family, theirs: Mapping[str, Any]) -> Any:
     for name, value in family.fixed.items():
         if (seen := theirs.get(name, value)) != value:
             raise Mismatch(f"{name} is {seen!r}; of {family.model_type} only {value!r} is known here")
-    theirs, values = {**family.defaults, **theirs}, dict(family.ours)
+    theirs, values = family.read({**family.defaults, **theirs}), dict(family.ours)
     for name, known in family.choices.items():
         chosen = theirs.get(name)
         if not isinstance(chosen, str | bool | None) or chosen not in known:
@@ -149,22 +147,24 @@ def config(family: Family, theirs: Mapping[str, Any]) -> Any:
     for name, ours in family.fields.items():
         if name not in theirs:
             raise Mismatch(f"the field {name} is missing")
-        values[ours] = _number(name, theirs[name], _default(family, ours))
+        field = next(field for field in dataclasses.fields(family.config) if field.name == ours)
+        like = 0 if ours in family.zeros else field.default
+        values[ours] = None if theirs[name] is None and _optional(field) else _number(name, theirs[name], like)
     return family.config(**values)
 
 
-def _default(family: Family, ours: str) -> int | float | None:
-    return next(field.default for field in dataclasses.fields(family.config) if field.name == ours)
+def _optional(field: dataclasses.Field) -> bool:
+    return type(None) in typing.get_args(field.type)
 
 
-def _number(name: str, value: Any, like: int | float | None) -> int | float | None:
+def _number(name: str, value: Any, like: int | float | None) -> int | float:
     """A size is a whole number of at least 1, an id may be 0; a rate, deviation or epsilon is in [0, 1), a factor any number from 0."""
     if isinstance(like, float):
         if type(value) in (int, float) and math.isfinite(value) and 0 <= value and (value < 1 or like >= 1):
             return float(value)
         raise Mismatch(f"{name} is {value!r}; expected a number of at least 0{'' if like >= 1 else ' and below 1'}")
     least = 1 if like is None else min(like, 1)
-    if (type(value) is int and value >= least) or (like is None and value is None):
+    if type(value) is int and value >= least:
         return value
     raise Mismatch(f"{name} is {value!r}; expected a whole number of at least {least}")
 
@@ -179,7 +179,7 @@ def config_back(family: Family, ours: Any) -> dict[str, Any]:
             raise Mismatch(f"Config.{field.name} is {_told(value)}; transformers' {family.model_type} knows only {_told(known)}")
     fields = {name: getattr(ours, field) for name, field in family.fields.items()}
     choices = {name: _chosen(family, known, ours) for name, known in family.choices.items()}
-    return {"model_type": family.model_type, **fields, **choices, **family.fixed}
+    return {"model_type": family.model_type, **family.write({**fields, **choices, **family.fixed})}
 
 
 def _chosen(family: Family, known: Mapping[Any, Mapping[str, Any]], ours: Any) -> Any:
@@ -221,7 +221,8 @@ def spelt(family: Family, names: Iterable[str]) -> dict[str, str]:
 def choose(family: Family, declared: str | None, names: set[str], config: Any) -> tuple[str, bool]:
     """Which of their classes (`declared`, where config.json says it) holds exactly tensors of these names, and whether a pooler is there.
 
-    Where a file has more than its declared class, as the released BERTs do, the class that all of it belongs to is taken.
+    Where a file has more than its declared class, as the released BERTs do, the class that all of it belongs to is taken. `names` may
+    hold what files of a class hold unused.
     """
     for prefix, count in family.layers.items():
         _check_layers(family, prefix, count(config), names)
@@ -230,10 +231,10 @@ def choose(family: Family, declared: str | None, names: set[str], config: Any) -
     compare = functools.partial(_compare, family, names, config)
     fitting = [name for name in family.forms if not any(compare(name))]
     if declared in fitting:
-        return declared, _has_pooler(family, names)
+        return declared, _has_pooler(family, names, declared)
     larger = [name for name in fitting if declared is None or set(family.forms[name].tensors) > set(family.forms[declared].tensors)]
     if len(larger) == 1:
-        return larger[0], _has_pooler(family, names)
+        return larger[0], _has_pooler(family, names, larger[0])
     if larger:
         raise Mismatch(f'the tensors may be those of {", ".join(larger)}; say which with "architectures" in config.json')
     nearest = declared or min(family.forms, key=lambda name: sum(map(len, compare(name))))
@@ -246,28 +247,28 @@ def _check_layers(family: Family, prefix: str, wanted: int, names: set[str]) -> 
     held = 1 + max((int(found[1]) for name in names for row in rows if (found := row.fullmatch(name))), default=-1)
     if held != wanted:
         kind = prefix.replace("/", " ") if len(family.layers) > 1 else ""
-        raise Mismatch(f"config.json speaks of {wanted} {kind}layers, the tensors are of {held}")
+        raise Mismatch(f"config.json speaks of {wanted} {kind}{family.counted}, the tensors are of {held}")
 
 
 def _compare(family: Family, names: set[str], config: Any, form: str) -> tuple[set[str], set[str]]:
     """What is missing and what is unexpected if these are the tensors of `form`. A pooler may always be there."""
     rows = [*family.tensors, *family.forms[form].tensors]
-    if family.forms[form].pooler or _has_pooler(family, names):
-        rows += family.pooler
+    if family.forms[form].pooler or _has_pooler(family, names, form):
+        rows += family.pooler_of(form)
     whole = {name for tensor in rows if tensor.where(config) for name in _numbered(family, tensor, config)}
-    return whole - names, names - whole
+    return whole - names, {name for name in names - whole if not re.search(family.forms[form].unused, name)}
 
 
-def _numbered(family: Family, tensor: Tensor, config: Any) -> Iterator[str]:
+def _numbered(family: Family, tensor: Row, config: Any) -> Iterator[str]:
     """The names of theirs that a row stands for."""
     if "{i}" not in tensor.theirs:
         return iter((tensor.theirs,))
     layers = next(count(config) for prefix, count in family.layers.items() if tensor.ours.startswith(prefix))
-    return (tensor.theirs.replace("{i}", str(i)) for i in range(layers))
+    return (tensor.theirs.replace("{i}", str(i)) for i in range(tensor.first, layers))
 
 
-def _has_pooler(family: Family, names: set[str]) -> bool:
-    return any(tensor.theirs in names for tensor in family.pooler)
+def _has_pooler(family: Family, names: set[str], form: str) -> bool:
+    return any(tensor.theirs in names for tensor in family.pooler_of(form))
 
 
 def _listed(what: str, names: set[str]) -> str:
@@ -297,32 +298,59 @@ class Table:
     """The rows for one of their classes at one of our configurations."""
 
     def __init__(self, family: Family, form: str, config: Any):
-        self.form = form
-        self.rows = [row for row in (*family.tensors, *family.pooler, *family.forms[form].tensors) if row.where(config)]
+        self.form, self.config = form, config
+        self.rows = [row for row in (*family.tensors, *family.pooler_of(form), *family.forms[form].tensors) if row.where(config)]
+        self.unused = family.forms[form].unused
         self.prefix = family.prefix if form == next(iter(family.forms)) else ""  # which their encoder alone does not write
 
     def canonical(self, name: str) -> tuple[str, bool]:
-        """Our name for one of their tensors (spelt as in the table), and whether to transpose it."""
-        for row in self.rows:
-            if found := _pattern(row.theirs).fullmatch(name):
-                return row.ours.format(i=found[1] if found.groups() else ""), row.transposed
-        raise Mismatch(f"{name} is no tensor of {self.form}")
+        """Our name for one of their tensors (spelt as in the table), and whether to transpose it; of a packed one the first name."""
+        row, ours = self._ours(name)
+        return ours[0], isinstance(row, Tensor) and row.transposed
+
+    def shape(self, name: str, ours: Callable[[str], Shape]) -> Shape:
+        """Which shape their tensor must have, given the shapes of ours by name."""
+        row, parts = self._ours(name)
+        return row.shape([ours(part) for part in parts], self.config)
+
+    def reads(self, name: str) -> bool:
+        """Whether anything here reads this tensor of theirs."""
+        return not re.search(self.unused, name) or any(_pattern(row.theirs).fullmatch(name) for row in self.rows)
 
     def convert(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Their tensors, spelt as in the table, under our canonical names."""
-        named = {self.canonical(name): value for name, value in tensors.items()}
-        return {ours: value.T if transposed else value for (ours, transposed), value in named.items()}
+        found: dict[str, np.ndarray] = {}
+        for name, value in tensors.items():
+            row, parts = self._ours(name)
+            found |= dict(zip(parts, row.split(value, self.config), strict=True))
+        return found
 
     def convert_back(self, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Our parameters, by canonical name, as their tensors."""
-        named = {self._theirs(name): value for name, value in params.items()}
-        return {theirs.removeprefix(self.prefix): value.T if transposed else value for (theirs, transposed), value in named.items()}
+        rows = dict(self._theirs(name) for name in params)
+        found = {}
+        for theirs, (row, parts) in rows.items():
+            if missing := [part for part in parts if part not in params]:
+                raise Mismatch(f"{theirs} of {self.form} holds {', '.join(missing)}, which our model does not have")
+            found[theirs.removeprefix(self.prefix)] = row.join([params[part] for part in parts], self.config)
+        return found
 
-    def _theirs(self, name: str) -> tuple[str, bool]:
+    def _ours(self, name: str) -> tuple[Row, tuple[str, ...]]:
         for row in self.rows:
-            if found := _pattern(row.ours).fullmatch(name):
-                return row.theirs.format(i=found[1] if found.groups() else ""), row.transposed
+            if found := _pattern(row.theirs).fullmatch(name):
+                return row, tuple(part.format(i=_layer(found)) for part in row.parts)
+        raise Mismatch(f"{name} is no tensor of {self.form}")
+
+    def _theirs(self, name: str) -> tuple[str, tuple[Row, tuple[str, ...]]]:
+        for row in self.rows:
+            for part in row.parts:
+                if found := _pattern(part).fullmatch(name):
+                    return row.theirs.format(i=_layer(found)), (row, tuple(other.format(i=_layer(found)) for other in row.parts))
         raise Mismatch(f"{self.form} has no tensor for our parameter {name}")
+
+
+def _layer(found: re.Match) -> str:
+    return found[1] if found.re.groups else ""
 
 
 @functools.cache

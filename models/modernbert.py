@@ -19,7 +19,7 @@ from rootstock.models.layers.axes import constrain
 from rootstock.models.layers.dense import Dense, truncated_normal
 from rootstock.models.layers.dropout import dropout, split
 from rootstock.models.layers.embed import Embedding
-from rootstock.models.layers.mlp import GatedMLP
+from rootstock.models.layers.mlp import GatedMLP, at_layer, unlike
 from rootstock.models.layers.norm import LayerNorm
 from rootstock.models.layers.parameters import parameter
 from rootstock.models.layers.positions import Rotary
@@ -27,9 +27,23 @@ from rootstock.models.layers.tap import tap
 from rootstock.models.outputs import Output
 
 
+def first_token(hidden: Float[Array, "B L width"], segment_ids: Int[Array, "B L"] | None) -> Float[Array, "B width"]:
+    return hidden[:, 0]
+
+
+def mean_of_tokens(hidden: Float[Array, "B L width"], segment_ids: Int[Array, "B L"] | None) -> Float[Array, "B width"]:
+    """Of those that are no padding."""
+    real = jnp.ones(hidden.shape[:2], hidden.dtype) if segment_ids is None else (segment_ids > 0).astype(hidden.dtype)
+    return jnp.einsum("bl,bld->bd", real, hidden) / jnp.maximum(real.sum(1, keepdims=True), 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """ModernBERT-base by default. `window` counts positions on one side, so 64 is what the paper calls 128. `dtype`: compute type."""
+    """ModernBERT-base by default. `window` counts positions on one side, so 64 is what the paper calls 128. `dtype`: compute type.
+
+    `pooler`: the prediction head, which stands before the masked-LM scores and before every other head; `pooling` says over what a
+    sentence-level head has it (`first_token`, `mean_of_tokens`).
+    """
 
     vocab_size: int = 50368
     width: int = 768
@@ -45,6 +59,9 @@ class Config:
     attention_dropout: float = 0.0
     norm_eps: float = 1e-5
     init_std: float = 0.02
+    pooler: bool = True
+    pooler_activation: Callable = activations.gelu
+    pooling: Callable = first_token
     activation: Callable = activations.gelu
     attention: Callable = Attention
     mlp: Callable = GatedMLP
@@ -86,7 +103,7 @@ class Layer(nnx.Module):
         normed = x if self.attention_norm is None else self.attention_norm(x)
         attended = self.attention(normed, segment_ids=segment_ids, positions=positions, key=keys[0])
         h = x + dropout(attended, self.rate, keys[1])
-        y = h + self.mlp(self.mlp_norm(h), keys[2])
+        y = h + self.mlp(self.mlp_norm(h), keys[2], segment_ids)
         return tap("hidden", constrain(y, "batch", "length", "activation"))
 
 
@@ -104,15 +121,18 @@ class Embeddings(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """`ModernBertModel`."""
+    """`ModernBertModel`, with the prediction head that all classes with a head share."""
 
     def __init__(self, config: Config, key: Key[Array, ""]):
-        keys = jax.random.split(key)
+        keys = jax.random.split(key, 3)
         self.config = config
         self.embeddings = Embeddings(config, keys[0])
-        runs = stack.layout(config.layers, prefix=1, period=config.global_every, scan=config.scan)
-        self.layers = stack.Stack(keys[1], lambda key, index: Layer(config, key, index), runs, config.remat)
+        layers = config.layers
+        runs = stack.layout(layers, prefix=1, period=config.global_every, scan=config.scan, unlike=unlike(config, layers))
+        make = lambda key, index: Layer(at_layer(config, index, layers), key, index)
+        self.layers = stack.Stack(keys[1], make, runs, config.remat)
         self.norm = _norm(config)
+        self.pooler = PredictionHead(config, keys[2]) if config.pooler else None
 
     def __call__(
         self,
@@ -133,6 +153,16 @@ class Encoder(nnx.Module):
         per_layer = {} if key is None else {"key": jax.random.split(key_layers, self.config.layers)}
         return self.norm(self.layers.run(x, {"segment_ids": segment_ids, "positions": positions}, per_layer))
 
+    def pool(self, hidden: Float[Array, "B L width"], segment_ids: Int[Array, "B L"] | None = None) -> Float[Array, "B width"]:
+        """The prediction head over the first token, or whatever `Config.pooling` says."""
+        if self.pooler is None:
+            raise ValueError("this ModernBERT has no pooler (models.modernbert.Config.pooler is False), and a sentence-level head wants it")
+        return self.pooler(self.config.pooling(hidden, segment_ids))
+
+    def read_tokens(self, hidden: Float[Array, "B L width"]) -> Float[Array, "B L width"]:
+        """What a head over the tokens reads: the prediction head's, where there is one."""
+        return hidden if self.pooler is None else self.pooler(hidden)
+
 
 class PredictionHead(nnx.Module):
     """norm(activation(h W)), before the masked-LM scores as before a classifier."""
@@ -140,7 +170,7 @@ class PredictionHead(nnx.Module):
     def __init__(self, config: Config, key: Key[Array, ""]):
         init = truncated_normal(config.init_std)
         self.transform = Dense(key, config.width, config.width, axes=("embed", None), bias=False, init=init, dtype=config.dtype)
-        self.activation = nnx.data(activations.build(config.activation)) if isinstance(config.activation, type) else config.activation
+        self.activation = config.pooler_activation
         self.norm = _norm(config)
 
     def __call__(self, hidden: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
@@ -153,10 +183,10 @@ class MaskedLM(nnx.Module):
     encoder_class = Encoder
 
     def __init__(self, config: Config, key: Key[Array, ""]):
-        keys = jax.random.split(key)
+        if not config.pooler:
+            raise ValueError("masked-LM scores read the prediction head, and models.modernbert.Config.pooler is False")
         self.config = config
-        self.encoder = Encoder(config, keys[0])
-        self.head = PredictionHead(config, keys[1])
+        self.encoder = Encoder(config, key)
         self.bias = parameter(jnp.zeros(config.vocab_size), ("vocab",))
 
     def __call__(self, input_ids: Int[Array, "B L"], **inputs) -> Output:
@@ -170,7 +200,7 @@ class MaskedLM(nnx.Module):
 
     def masked_lm_logits(self, hidden: Float[Array, "B S width"]) -> Float[Array, "B S vocab"]:
         """Scores in float32; give it only the positions that the loss needs."""
-        scores = self.encoder.embeddings.token.attend(self.head(hidden))
+        scores = self.encoder.embeddings.token.attend(self.encoder.pooler(hidden))
         return constrain(scores + self.bias[...][None, None], "batch", "length", "vocab")
 
 

@@ -23,7 +23,7 @@ from rootstock.models.layers.cache import Cache
 from rootstock.models.layers.dense import Dense, fan_in_normal, normal
 from rootstock.models.layers.dropout import dropout, split
 from rootstock.models.layers.embed import Embedding
-from rootstock.models.layers.mlp import MLP
+from rootstock.models.layers.mlp import MLP, at_layer, unlike
 from rootstock.models.layers.norm import RMSNorm
 from rootstock.models.layers.positions import RelativeBias
 from rootstock.models.layers.tap import tap
@@ -110,7 +110,7 @@ class Layer(nnx.Module):
             k, v = self.cross.keys_values(memory)
             segments = {"segment_ids": segment_ids, "key_segment_ids": memory_segment_ids}
             x = x + dropout(self.cross.over(self.cross_norm(x), k, v, key=keys[2], **segments), self.rate, keys[3])
-        x = x + dropout(self.mlp(self.mlp_norm(x), keys[4]), self.rate, keys[5])
+        x = x + dropout(self.mlp(self.mlp_norm(x), keys[4], segment_ids), self.rate, keys[5])
         return tap("hidden", constrain(x, "batch", "length", "activation"))
 
     def remember(self, memory_cache: Cache, *, memory: Float[Array, "B M width"], layer: Int[Array, ""]) -> Cache:
@@ -294,7 +294,9 @@ def _relative(config: Config, key: Key[Array, ""], causal: bool) -> RelativeBias
 def _build(half: Encoder | Decoder, config: Config, key: Key[Array, ""], layers: int, causal: bool) -> None:
     key_layers, key_bias = jax.random.split(key)
     half.relative = None if config.per_layer_bias else _relative(config, key_bias, causal)
-    half.layers = stack.Stack(key_layers, lambda key, _: Layer(config, key, causal), stack.layout(layers, scan=config.scan), config.remat)
+    runs = stack.layout(layers, scan=config.scan, unlike=unlike(config, layers))
+    make = lambda key, index: Layer(at_layer(config, index, layers, causal), key, causal)
+    half.layers = stack.Stack(key_layers, make, runs, config.remat)
     half.norm = RMSNorm(config.width, eps=config.norm_eps)
     half.count = layers
 

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Iterator
 
 from rootstock.models import t5
-from rootstock.models.hf import Family, Form, Tensor, kernel
+from rootstock.models.hf import Family, Form
+from rootstock.models.hf_rows import Tensor, kernel
 from rootstock.models.layers import activations
 from rootstock.models.layers.mlp import MLP, GatedMLP
 

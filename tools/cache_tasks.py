@@ -6,6 +6,10 @@ Pretraining text, packed into rows (the cache is --out itself):
 Sentence pairs for next-sentence prediction: the same with --pairs. A set of TFDS (--tfds=c4/en --tfds_data_dir=DIR) or one that Hugging
 Face's datasets saved (--saved_dataset=DIR) may stand in the place of --text.
 
+Rows of raw tokens, which runs corrupt anew at every reading (T5's 512 inputs are 568 tokens), or with EOS behind each document for LMs:
+    python -m rootstock.tools.cache_tasks --text='corpus/*.txt.xz' --vocabulary=spiece.model --raw --length=568 --out=cache/t5
+    python -m rootstock.tools.cache_tasks --text='corpus/*.txt.xz' --vocabulary=spiece.model --raw --closed --length=1024 --out=cache/lm
+
 SuperGLUE (one cache for each task, in a folder of its name in --out):
     python -m rootstock.tools.cache_tasks --superglue=boolq,copa --data_dir=superglue --vocabulary=vocab.txt --length=256 --out=cache
 
@@ -19,11 +23,13 @@ are looked for in the package: data/demo/novels, data/demo/vocab.txt.
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
 from rootstock.data import build, cache, seqio_bridge
 from rootstock.data.errors import DataError
+from rootstock.data.raw_text import RawTextTask
 from rootstock.data.sentence_pairs import SentencePairTask
 from rootstock.data.suites import superglue
 from rootstock.data.tasks import Task
@@ -50,7 +56,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--feature", metavar="NAME", help="with --mixture: the feature whose documents are packed")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new folder, or one that holds this very cache")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes; the cache is the same for any number (default 2)")
-    parser.add_argument("--pairs", action="store_true", help="with a corpus: pairs of sentences instead of packed rows")
+    rows = parser.add_mutually_exclusive_group()
+    rows.add_argument("--pairs", action="store_true", help="with a corpus: pairs of sentences instead of packed rows")
+    rows.add_argument("--raw", action="store_true", help="with a corpus: rows of raw tokens, nothing framed or packed")
+    parser.add_argument("--closed", action="store_true", help="with --raw: every document ends with EOS")
     parser.add_argument(
         "--validation_fraction", type=float, default=0.02, metavar="F", help="with a corpus: share of the documents held out (default 0.02)"
     )
@@ -60,6 +69,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error("--superglue needs --data_dir")
     if options.mixture and not options.module:
         parser.error("--mixture needs --module, the Python module that registers it")
+    if options.closed and not options.raw:
+        parser.error("--closed needs --raw; packed rows are framed, pairs closed by [SEP]")
     if options.workers < 1:
         parser.error(f"--workers is {options.workers}; it must be 1 or more")
     return options
@@ -68,7 +79,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def tasks(options: argparse.Namespace) -> dict[Path, Task]:
     """The tasks that were asked for, by the folder of their cache."""
     if source := corpus_flags.source(options):
-        kind = SentencePairTask if options.pairs else TextTask
+        kind = TextTask
+        if options.pairs:
+            kind = SentencePairTask
+        elif options.raw:
+            kind = functools.partial(RawTextTask, closed=options.closed)
         task = kind(source, options.vocabulary, options.length, validation_fraction=options.validation_fraction)
         return {options.out: task}
     if options.mixture:

@@ -5,7 +5,8 @@
 
 DIR holds config.json, model.safetensors (or several with their index) and maybe a vocabulary; --from_hf may name a model on the hub.
 Models with a head become an encoder with one head, whose task is called --task, or after the class (`token_classification`). From a
-MODEL_DIR with several heads, --task chooses one.
+MODEL_DIR with several heads, --task chooses one; of a generator and a discriminator that were trained together, --task=generator the
+former, otherwise the latter.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from rootstock.engine.state import Blueprint
 from rootstock.finetune import finetuned, heads, heads_hf
 from rootstock.models import hf
 from rootstock.models.layers import stack
-from rootstock.tools import hf_files, hf_vocabulary
+from rootstock.tools import hf_files, hf_pair, hf_vocabulary
 from rootstock.tools.converted import check_shapes, drawn, told, write_model_dir
 
 
@@ -53,44 +54,63 @@ def main(argv: list[str] | None = None) -> int:
     )
 
 
+class Taken(NamedTuple):
+    """What a Hugging Face directory holds, as ours: the model, its parameters by storage name, the table that they were read by, the
+    task of its head, and how many words its embeddings know.
+    """
+
+    blueprint: Blueprint
+    params: dict[str, np.ndarray]
+    table: hf.Table
+    task: str | None
+    vocab_size: int
+
+
 def convert(source: str, target: str, task: str | None = None) -> None:
     """A Hugging Face directory as an ordinary MODEL_DIR with one checkpoint, of step 0."""
     folder = hf_files.local(source)
+    taken = take(folder, task)
+    with hf_files.fresh_folder("--to", target) as unfinished:
+        vocabulary = hf_vocabulary.take(folder, unfinished, taken.vocab_size)
+        write_model_dir(unfinished, taken.blueprint, taken.params, vocabulary)
+    count = sum(value.size for value in taken.params.values())
+    print(f"{target}: {taken.table.form}, {count:,} parameters{f', task {taken.task}' if taken.task else ''}")
+
+
+def take(folder: pathlib.Path, task: str | None = None) -> Taken:
+    """Model and parameters of a Hugging Face directory."""
     with told(folder):
         family, theirs = _family(hf_files.read_json(folder / hf_files.CONFIG))
         architecture, tensors, config = _read(folder, family, theirs)
-        blueprint, task = _drawn(family, architecture, config, heads_hf.head(architecture, theirs), task)
+        blueprint, task = _drawn(family, architecture, config, heads_hf.head(family, architecture, theirs), task)
         table = hf.Table(family, architecture, config)
         check_shapes(table, tensors, blueprint, lambda name: _ours(name, task))
     params = {_ours(name, task): value for name, value in table.convert(tensors).items()}
     params = checkpoints.restack(params, {name: spec.shape for name, spec in blueprint.specs.items()})
-    with hf_files.fresh_folder("--to", target) as unfinished:
-        vocabulary = hf_vocabulary.take(folder, unfinished, config.vocab_size)
-        write_model_dir(unfinished, blueprint, params, vocabulary)
-    print(f"{target}: {architecture}, {sum(value.size for value in params.values()):,} parameters{f', task {task}' if task else ''}")
+    return Taken(blueprint, params, table, task, config.vocab_size)
 
 
 def export(source: str, target: str, step: int | None = None, task: str | None = None) -> None:
     """A checkpoint of a MODEL_DIR as a Hugging Face directory."""
     blueprint, params = load(source, step=step)
-    params = stack.unstack(checkpoints.to_host(params))
+    model, params, task = hf_pair.one(blueprint, checkpoints.to_host(params), task)
+    params = stack.unstack(params)
     with told(source):
-        config = _encoder_config(blueprint.model)
+        config = _encoder_config(model)
         family = hf.family_of(config)
-        architecture, head, task = _architecture(family, blueprint.model, task)
+        architecture, head, task = _architecture(family, model, task)
         params = {
             _theirs(name, task): value
             for name, value in params.items()
             if not name.startswith("heads/") or name.startswith(f"heads/{task}/")
         }
-        if (form := family.forms[architecture]).model or head:
-            params = _without_pooler(family, form, architecture, params)
+        params = _without_pooler(family, architecture, params, bool(family.forms[architecture].model or head))
         tensors = hf.Table(family, architecture, config).convert_back(params)
-        described = {"architectures": [architecture], **hf.config_back(family, config), **(heads_hf.head_back(head) if head else {})}
-    with hf_files.fresh_folder("--to_hf", target) as unfinished:
-        vocabulary = hf_vocabulary.give(source, unfinished)
-        ids = {name: _id(vocabulary, kind, default) for name, (kind, default) in family.ids.items()}
-        hf_files.write(unfinished, {**described, **ids, "dtype": "float32"}, tensors)
+        described = {"architectures": [architecture], **hf.config_back(family, config)}
+        described |= heads_hf.head_back(family, architecture, head) if head else {}
+    with hf_files.fresh_folder("--to_hf", target) as unfinished, told(source):
+        vocabulary = hf_vocabulary.give(source, unfinished, family.pieces)
+        hf_files.write(unfinished, {**described, **_ids(family, described, vocabulary), "dtype": "float32"}, tensors)
     print(f"{target}: {architecture}, {sum(value.size for value in tensors.values()):,} parameters")
 
 
@@ -118,7 +138,11 @@ def _read(folder: pathlib.Path, family: hf.Family, theirs: Mapping[str, Any]) ->
     architecture, pooler = hf.choose(family, declared, set(tensors), config)
     if declared and architecture != declared:
         print(f"{folder} calls itself {declared}, and its tensors are those of {architecture}: all of them are taken")
-    return architecture, tensors, dataclasses.replace(config, pooler=pooler) if family.pooler else config
+    config = dataclasses.replace(config, pooler=pooler) if family.pools else config
+    table = hf.Table(family, architecture, config)
+    if unused := sorted(name for name in tensors if not table.reads(name)):
+        print(f"{architecture} does not use {', '.join(unused)}: left out")
+    return architecture, {name: value for name, value in tensors.items() if name not in unused}, config
 
 
 def _drawn(
@@ -148,9 +172,15 @@ def _encoder_config(model: Any) -> Any:
     return model.config.encoder.config if isinstance(model, finetuned.Finetuned) else model.config
 
 
-def _id(vocabulary: Vocabulary | None, kind: str, default: int) -> int:
-    found = getattr(vocabulary, f"{kind}_id", None)
-    return default if found is None else found
+def _ids(family: hf.Family, described: Mapping[str, Any], vocabulary: Vocabulary | None) -> dict[str, int]:
+    """The ids of special pieces; one that the model itself says (RoBERTa's padding, behind which positions begin) must be the same."""
+    ids = {}
+    for name, (kind, default) in family.ids.items():
+        found = getattr(vocabulary, f"{kind}_id", None)
+        ids[name] = described.get(name, default) if found is None else found
+        if ids[name] != described.get(name, ids[name]):
+            raise hf.Mismatch(f"{name} would be {described[name]} by its configuration, and its vocabulary has {ids[name]}")
+    return ids
 
 
 def _architecture(family: hf.Family, model: Any, task: str | None) -> tuple[str, heads.Head | None, str | None]:
@@ -175,10 +205,13 @@ def _architecture(family: hf.Family, model: Any, task: str | None) -> tuple[str,
     return named[0], known[task], task
 
 
-def _without_pooler(family: hf.Family, form: hf.Form, architecture: str, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Where their class has no pooler, ours is left out, and said so."""
-    ours = {tensor.ours for tensor in family.pooler}
-    if form.pooler or not ours & params.keys():
+def _without_pooler(family: hf.Family, architecture: str, params: dict[str, np.ndarray], headed: bool) -> dict[str, np.ndarray]:
+    """Where their class has no pooler, ours is left out, and said so; where it has one, ours must be there."""
+    asked = family.forms[architecture].pooler
+    ours = {name for name in params if name.startswith("encoder/pooler/")}
+    if asked and not ours:
+        raise hf.Mismatch(f"{architecture} has a pooler, and this model has none (Config.pooler is False)")
+    if asked or not ours or (family.pooler and not headed):
         return params
     print(f"{architecture} has no pooler: that of the checkpoint is left out")
     return {name: value for name, value in params.items() if name not in ours}

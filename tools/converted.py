@@ -48,8 +48,7 @@ def check_shapes(
     }
     wrong = []
     for name, value in tensors.items():
-        canonical, transposed = table.canonical(name)
-        wanted = shapes[ours(canonical)][:: -1 if transposed else 1]
+        wanted = table.shape(name, lambda canonical: shapes[ours(canonical)])
         if value.shape != wanted:
             wrong.append(f"{name} has shape {list(value.shape)} instead of {list(wanted)}")
     if wrong:

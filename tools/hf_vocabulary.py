@@ -10,6 +10,9 @@ from rootstock.engine.model_dir import read_config
 from rootstock.tools import hf_files
 
 FOLDER = "vocabulary"
+PICKLED = "bpe_encoder.bin"  # DeBERTa's byte-level BPE as its authors keep it
+PIECES = "spiece.model"
+_AGAIN = "transformers.AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
 
 
 def take(source: pathlib.Path, model_dir: pathlib.Path, vocab_size: int) -> dict[str, str] | None:
@@ -18,8 +21,13 @@ def take(source: pathlib.Path, model_dir: pathlib.Path, vocab_size: int) -> dict
     """
     files = hf_files.vocabulary_files(source)
     if not files:
-        print(f"warning: {source} holds no vocabulary ({', '.join(hf_files.VOCABULARY[:2])}): the model will take input_ids and no texts")
+        print(f"warning: {source} holds no vocabulary ({_reason(source)}): the model will take input_ids and no texts")
         return None
+    if (source / "spiece.model").is_file() and not (source / "tokenizer.json").is_file() and _lowers(source):
+        print(
+            f"warning: {source} has spiece.model without tokenizer.json. Its own tokenizer makes a text lowercase and drops accents first, "
+            f"which spiece.model alone does not: give such texts, or write tokenizer.json by {_AGAIN}"
+        )
     folder = model_dir / FOLDER
     folder.mkdir()
     for file in files:
@@ -34,8 +42,21 @@ def take(source: pathlib.Path, model_dir: pathlib.Path, vocab_size: int) -> dict
     return {"checksum": vocabulary.checksum, "folder": FOLDER}
 
 
-def give(model_dir: str, target: pathlib.Path) -> vocabularies.Vocabulary | None:
-    """Writes what transformers' tokenizer reads; the vocabulary, None where there is none."""
+def _reason(source: pathlib.Path) -> str:
+    if (source / PICKLED).is_file():
+        return f"{PICKLED} is a pickle, which may run any code when it is opened, so it is not; write vocab.json and merges.txt by {_AGAIN}"
+    return ", ".join(hf_files.VOCABULARY[:2])
+
+
+def _lowers(source: pathlib.Path) -> bool:
+    """ALBERT's tokenizer, unless its settings say that it does not."""
+    said = hf_files.read_json(source / hf_files.SETTINGS) if (source / hf_files.SETTINGS).is_file() else {}
+    albert = hf_files.read_json(source / hf_files.CONFIG).get("model_type") == "albert"
+    return albert and said.get("do_lower_case", True) is not False
+
+
+def give(model_dir: str, target: pathlib.Path, pieces: str = PIECES) -> vocabularies.Vocabulary | None:
+    """Writes what transformers' tokenizer reads, SentencePiece under the name `pieces`; the vocabulary, None where there is none."""
     folder = read_config(model_dir).vocabulary.get("folder")
     if folder is None:
         print(f"warning: {model_dir} carries no vocabulary, so none is written")
@@ -45,6 +66,8 @@ def give(model_dir: str, target: pathlib.Path) -> vocabularies.Vocabulary | None
         vocabulary = vocabularies.load(folder)
         if (folder / vocabularies.SETTINGS).is_file():
             vocabulary.export(target)
+            if (target / PIECES).is_file():
+                (target / PIECES).rename(target / pieces)
         else:
             for file in hf_files.vocabulary_files(folder):
                 shutil.copyfile(file, target / file.name)

@@ -16,21 +16,27 @@ from rootstock.data.vocabularies import Vocabulary
 from rootstock.engine.errors import UserError
 from rootstock.engine.load import load
 from rootstock.engine.model_dir import read_config
+from rootstock.engine.state import Blueprint
+from rootstock.finetune.decoding import GREEDY, Generator, check_generative
 from rootstock.finetune.recipe import vocabulary_of
 from rootstock.finetune.texts import Texts
-from rootstock.models.decoding.protocol import Generative
+from rootstock.models.decoding.protocol import Generative, Search
+from rootstock.models.layers import parameters
 from rootstock.models.outputs import Output
 
 
 @dataclasses.dataclass
 class Loaded:
-    """A model, its configuration and its tokenizer (None where the checkpoint carries no vocabulary)."""
+    """A model, its configuration, its tokenizer (None where the checkpoint carries no vocabulary) and its blueprint."""
 
     config: FrozenConfigDict
     model: nnx.Module
     tokenizer: Vocabulary | None
+    blueprint: Blueprint
 
     def __post_init__(self):
+        self._generators: dict[tuple, Generator] = {}
+
         def forward(model, inputs, task):
             return model(**inputs) if task is None else model(**inputs, task=task)
 
@@ -60,6 +66,25 @@ class Loaded:
         names = {"attention_mask": "segment_ids"}  # a mask is one segment and padding
         arrays = {names.get(name, name): jnp.asarray(value, jnp.int32) for name, value in arrays.items()}
         return jax.tree.map(lambda x: np.asarray(x, np.float32), self._forward(self.model, arrays, task))
+
+    def generate(
+        self, inputs: Sequence[str] | Sequence[Sequence[int]], search: Search = GREEDY, length: int = 64, **how: int
+    ) -> list[str] | list[list[int]]:
+        """What the model writes for each of the inputs: texts for texts, ids for ids. At most `length` tokens, the likeliest one after
+        another unless `search` is another of `models.decoding`; `how`: the `batch_size` and `seed` of a `Generator`.
+        """
+        check_generative(self.blueprint)
+        if self.tokenizer is None:
+            raise UserError("this checkpoint carries no vocabulary, so it does not know which token ends a text")
+        texts, given = Texts(self.tokenizer, self.model), len(inputs) > 0 and isinstance(inputs[0], str)
+        ids = texts.inputs(inputs)[0] if given else [[int(index) for index in row] for row in inputs]
+        if wrong := [index for row in ids for index in row if not 0 <= index < self.model.config.vocab_size]:
+            raise UserError(f"the inputs hold the id {wrong[0]}; the model knows 0 to {self.model.config.vocab_size - 1}")
+        key = (search, length, *sorted(how.items()))
+        if key not in self._generators:
+            self._generators[key] = Generator(self.blueprint, search, length=length, end_id=texts.end_id, pad_id=texts.pad_id, **how)
+        answers = self._generators[key](parameters.split(self.model)[1], ids)
+        return [texts.text(answer.ids) if given else answer.ids for answer in answers]
 
     def encode(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B L"]]:
         """`input_ids` and `attention_mask` of texts, framed, padded to the longest and cut at the model's positions."""
@@ -120,4 +145,5 @@ def open_model(directory: str | pathlib.Path, step: int | None = None) -> Loaded
     config = read_config(directory)
     blueprint, params = load(directory, step=step)
     has_vocabulary = config.vocabulary.get("folder") is not None
-    return Loaded(config, blueprint.merge(params), vocabularies.load(vocabulary_of(str(directory))) if has_vocabulary else None)
+    tokenizer = vocabularies.load(vocabulary_of(str(directory))) if has_vocabulary else None
+    return Loaded(config, blueprint.merge(params), tokenizer, blueprint)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from rootstock.models import t5, t5_hf
-from rootstock.models.hf import Family, Form, Mismatch, Tensor
+from rootstock.models.hf import Family, Form, Mismatch
+from rootstock.models.hf_rows import Tensor
 from rootstock.models.layers import activations
 from rootstock.models.layers.mlp import MLP, GatedMLP
 

@@ -15,6 +15,7 @@ Where nothing else is said the longer text is cut first. `spans` are tokens [sta
 import dataclasses
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -58,7 +59,7 @@ class EncoderTask(SuiteTask):
     def fields(self) -> dict[str, Field]:
         return self.cast.fields(self.length)
 
-    def rows_of(self, example: Record, vocabulary: Vocabulary, split: str) -> list[Row]:
+    def rows_of(self, example: Record, vocabulary: Vocabulary, split: str, counts: Counter) -> list[Row]:
         return self.cast.rows(example, vocabulary, self.length)
 
 

@@ -54,8 +54,8 @@ class SuiteTask(InParts):
         return (functools.partial(_rows_of, self, split, examples) for examples in batched(self._counted(split, counts), _PART))
 
     @abc.abstractmethod
-    def rows_of(self, example: Record, vocabulary: Vocabulary, split: str) -> list[Row]:
-        """The rows of one example; none if it serves for nothing in this split."""
+    def rows_of(self, example: Record, vocabulary: Vocabulary, split: str, counts: Counter) -> list[Row]:
+        """The rows of one example; none if it serves for nothing in this split. What is worth saying of them goes to `counts`."""
 
     def _counted(self, split: str, counts: Counter) -> Iterator[Record]:
         skipped = []
@@ -74,7 +74,7 @@ class SuiteTask(InParts):
 def _rows_of(task: SuiteTask, split: str, examples: list[Record], counts: Counter) -> Iterator[Row]:
     vocabulary = task.load_vocabulary()
     for example in examples:
-        rows = task.rows_of(example, vocabulary, split)
+        rows = task.rows_of(example, vocabulary, split, counts)
         counts["dropped"] += not rows
         yield from rows
 

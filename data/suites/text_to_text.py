@@ -12,15 +12,16 @@ in T5's own order and spelling, so that T5's checkpoints know it:
     stsb      the score rounded to the nearest 0.2
     axb, axg  as rte; ax as mnli
 
-Without a label the target is "<unk>" (STS-B's "-1.0"). Inputs and targets are cut at their end and closed by the vocabulary's end of
-sequence (</s>, or [SEP]). `idx` has three places for every set, so that sets mix: idx, 0, 0; MultiRC's paragraph, question, answer;
-ReCoRD's passage, query, 0.
+Without a label the target is "<unk>" (STS-B's "-1.0"). Inputs and targets are cut at their end (how many were is counted, as `cut_inputs`
+and `cut_targets`) and closed by the vocabulary's end of sequence (</s>, or [SEP]). `idx` has three places for every set, so that sets mix:
+idx, 0, 0; MultiRC's paragraph, question, answer; ReCoRD's passage, query, 0.
 
 Known deviations from the paper, after the released code: COPA's targets are choice1 and choice2, WiC has no part of speech.
 """
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,19 +68,23 @@ class TextToTextTask(SuiteTask):
         inputs = {name if name != "ids" else "input_ids": Field((self.input_length,)) for name in names}
         return inputs | {f"target_{name}": Field((self.target_length,)) for name in names} | {"idx": Field((3,))}
 
-    def rows_of(self, example: Record, vocabulary: Vocabulary, split: str) -> list[Row]:
+    def rows_of(self, example: Record, vocabulary: Vocabulary, split: str, counts: Counter) -> list[Row]:
         training = split == "train"
         if training and self.set.name == "wsc" and not example.values["label"]:
             return []  # the noun phrase is a wrong answer
         index = np.zeros(3, np.int32)
         index[: len(index_of(example))] = index_of(example)
         pairs = _texts(self.set, example)
-        return [self._row(*pair, index, vocabulary) for pair in (pairs if training else pairs[:1])]
+        return [self._row(*pair, index, vocabulary, counts) for pair in (pairs if training else pairs[:1])]
 
-    def _row(self, inputs: str, targets: str, index: np.ndarray, vocabulary: Vocabulary) -> Row:
-        ids, segments, positions = _closed(inputs, vocabulary, self.input_length)
+    def _row(self, inputs: str, targets: str, index: np.ndarray, vocabulary: Vocabulary, counts: Counter) -> Row:
+        vocabulary.require("pad", "eos")
+        found, answer = vocabulary.encode(inputs), vocabulary.encode(targets)
+        counts["cut_inputs"] += len(found) >= self.input_length
+        counts["cut_targets"] += len(answer) >= self.target_length
+        ids, segments, positions = _closed(found, vocabulary, self.input_length)
         row = {"input_ids": ids, "segment_ids": segments, "positions": positions}
-        ids, segments, positions = _closed(targets, vocabulary, self.target_length)
+        ids, segments, positions = _closed(answer, vocabulary, self.target_length)
         return row | {"target_ids": ids, "target_segment_ids": segments, "target_positions": positions, "idx": index}
 
 
@@ -95,10 +100,9 @@ def texts(name: str, example: Mapping[str, Any]) -> list[Pair]:
     return _texts(SETS[name], Record(example, f"{name} idx {example['idx']}"))
 
 
-def _closed(text: str, vocabulary: Vocabulary, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _closed(found: list[int], vocabulary: Vocabulary, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids, segments and positions of a text with its end of sequence, cut and padded to `length`."""
-    vocabulary.require("pad", "sep")
-    found = [*vocabulary.encode(text)[: length - 1], vocabulary.sep_id]
+    found = [*found[: length - 1], vocabulary.eos_id]
     ids, segments, positions = np.full(length, vocabulary.pad_id, np.int32), np.zeros(length, np.int32), np.zeros(length, np.int32)
     ids[: len(found)] = found
     segments[: len(found)] = 1

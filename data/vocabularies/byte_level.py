@@ -1,4 +1,4 @@
-"""Byte-level BPE out of vocab.json and merges.txt, as GPT-2 and RoBERTa have it.
+"""Byte-level BPE out of vocab.json and merges.txt, as GPT-2, RoBERTa and the first DeBERTa have it.
 
 No text is unknown to it. Of a piece with the blank before its word the offsets leave the blank out.
 """
@@ -13,8 +13,11 @@ from rootstock.data.vocabularies.tokenizer_json import TokenizersVocabulary
 
 VOCABULARY, MERGES = "vocab.json", "merges.txt"  # both may have the same prefix, as in gpt2-vocab.json
 
-_ROBERTA = ("<s>", "<pad>", "</s>", "<unk>")
-_MASK, _END_OF_TEXT = "<mask>", "<|endoftext|>"
+_KNOWN = {  # by the piece that tells the kind: its special pieces, and the mask
+    "<s>": (("<s>", "<pad>", "</s>", "<unk>"), "<mask>"),  # RoBERTa
+    "[CLS]": (("[PAD]", "[CLS]", "[SEP]", "[UNK]"), "[MASK]"),  # DeBERTa
+}
+_PLAIN = (("<|endoftext|>",), "<mask>")  # GPT-2
 
 
 class ByteLevel(TokenizersVocabulary):
@@ -57,13 +60,12 @@ def load(path: Path) -> ByteLevel:
 
 
 def _specials(vocabulary: dict[str, int]) -> list:
-    """RoBERTa's file has GPT-2's end of text too, as a piece like any other. Its <mask> takes the blank before it along."""
+    """RoBERTa's file has GPT-2's end of text too, as a piece like any other. The mask takes the blank before it along."""
     from tokenizers import AddedToken
 
-    names = _ROBERTA if _ROBERTA[0] in vocabulary else (_END_OF_TEXT,)
+    names, mask = next((known for piece, known in _KNOWN.items() if piece in vocabulary), _PLAIN)
     known = [AddedToken(name, normalized=False, special=True) for name in names if name in vocabulary]
-    mask = [AddedToken(_MASK, lstrip=True, normalized=False, special=True)] if _MASK in vocabulary else []
-    return known + mask
+    return known + ([AddedToken(mask, lstrip=True, normalized=False, special=True)] if mask in vocabulary else [])
 
 
 def _vocabulary(path: Path) -> dict[str, int]:

@@ -13,7 +13,7 @@ import numpy as np
 from rootstock.data.streams import Ordered
 from rootstock.engine import checkpoints, model_dir
 from rootstock.engine.evaluate import Evaluation
-from rootstock.engine.sockets import Batch
+from rootstock.engine.sockets import Batch, Probe
 from rootstock.engine.state import TrainState
 from rootstock.finetune.finetuned import Finetuned
 from rootstock.finetune.metrics import confusion
@@ -41,7 +41,7 @@ class Predicted(Gathered):
 @dataclasses.dataclass
 class Dev:
     """A hook: scores the rows of each task in `data` every `every` steps and at the end, and keeps in MODEL_DIR/best the model with its
-    scores and predictions.
+    scores and predictions. `probes` has one for each task whose answers are not a head's: it gives Predictions and knows its split.
 
     Without `patience` that is the model of the last step. With it, it is the model with the best headline (the mean over the trained
     tasks), and the run ends after `patience` evaluations that were no better. What was best is read from the folder, so a run that was
@@ -52,6 +52,7 @@ class Dev:
     every: int = 1_000_000
     patience: int | None = None
     batch_size: int = 32
+    probes: Mapping[str, Probe] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self._evaluations: dict[str, Evaluation] = {}
@@ -73,8 +74,9 @@ class Dev:
     def _result(self, running: Any, name: str) -> Result:
         task, rows = find(name), self.data[name]
         if name not in self._evaluations:
-            self._evaluations[name] = Evaluation(running.blueprint, Predicted(task, rows.source), rows, self.batch_size)
-        return Result(task, rows.source, self._evaluations[name](running.eval_params()))
+            probe = self.probes.get(name) or Predicted(task, rows.source)
+            self._evaluations[name] = Evaluation(running.blueprint, probe, rows, self.batch_size)
+        return Result(task, self._evaluations[name].probe.split, self._evaluations[name](running.eval_params()))
 
     def _keeps(self, running: Any, headline: float) -> bool:
         """Whether this model is to be kept; ends the run where there has been nothing better for long."""

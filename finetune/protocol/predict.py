@@ -14,7 +14,9 @@ def splits(protocol: Protocol, unit: Unit, best: pathlib.Path) -> list[pathlib.P
     """MODEL_DIR/predictions/TASK.SPLIT.jsonl for each split of `protocol.predict` that a task of the unit has; what stands there already,
     of the same model, stays.
     """
-    data_dir, length = (ast.literal_eval(launch.macros()[name]) for name in ("DATA_DIR", "LENGTH"))
+    macros = launch.macros()
+    data_dir, length = (ast.literal_eval(macros[name]) for name in ("DATA_DIR", "LENGTH"))
+    target_length = ast.literal_eval(macros.get("TARGET_LENGTH", "None"))
     made = (best / dev.FOUND).stat().st_mtime
     written = []
     for name in unit.evaluated:
@@ -26,7 +28,7 @@ def splits(protocol: Protocol, unit: Unit, best: pathlib.Path) -> list[pathlib.P
             path = pathlib.Path(protocol.model_dir, dev.PREDICTIONS, f"{name}.{task.splits.get(split, split)}.jsonl")
             if path.is_file() and path.stat().st_mtime > made:
                 continue
-            outcome = evaluate.predict(str(best), [name], data_dir, length, split=split)
+            outcome = evaluate.predict(str(best), [name], data_dir, length, split=split, target_length=target_length)
             written.append(dev.write_predictions(pathlib.Path(protocol.model_dir), name, outcome.results[name]))
             say(f"wrote {path}")
     return written

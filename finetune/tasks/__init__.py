@@ -40,6 +40,11 @@ class Split(Arrays):
         """Which row is which: as the data set says, else by number."""
         return self.arrays.get("idx", np.arange(len(self), dtype=np.int32))
 
+    @property
+    def labels(self) -> Shaped[np.ndarray, "N ..."]:
+        """As the data has them; `Task.golds` tells which are none."""
+        return self.arrays["label"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -74,12 +79,12 @@ class Task:
 
     def golds(self, split: Split) -> Shaped[np.ndarray, "N ..."]:
         """The labels of the rows, NaN or negative where there are none."""
-        labels = split.arrays["label"]
+        labels = split.labels
         return labels if self.scale is None else np.where((labels >= self.scale[0]) & (labels <= self.scale[1]), labels, np.nan)
 
     def predictions(self, split: Split, answers: heads.Answers) -> Predictions:
         """What a head said of the rows of a split, as what the metrics are of."""
-        _check_distinct(self.name, split)
+        check_distinct(self.name, split)
         found = Predictions(split.idx, self.golds(split), answers.values, tuple(self.labels), answers.probabilities)
         return self.regroup(found, split.examples()) if self.regroup else found
 
@@ -137,7 +142,7 @@ def _known() -> dict[str, Task]:
     return {name: task for suite in _suites().values() for name, task in suite.items()} | _ADDED
 
 
-def _check_distinct(name: str, split: Split) -> None:
+def check_distinct(name: str, split: Split) -> None:
     """Two rows of one name would count as one where rows are grouped, and would be refused by a leaderboard."""
     rows, counts = np.unique(split.idx, axis=0, return_counts=True)
     if len(rows) < len(split):

@@ -26,6 +26,10 @@ def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.maximum(x, 0)
 
 
+def tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.tanh(x)
+
+
 def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """x * sigmoid(x), also called swish."""
     return jax.nn.silu(x)

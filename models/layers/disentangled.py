@@ -4,8 +4,8 @@
 
 d(i,j) is the row of the table of relative positions for the distance i - j, clipped or in logarithmic buckets. The paper's second
 index is d(j,i); the released code uses d(i,j) in both terms, and so does this. Because a row depends on the distance alone, the table is
-first laid out over the 2L - 1 distances; a product gives scores by distance, [L, 2L - 1], and `skew` moves them to [L, L]. No gather
-over the scores and no [L, L, D] is made.
+first laid out over the distances that a block of C rows has to all L columns; a product gives scores by distance, [C, C + L], and `skew`
+moves them to [C, L]. No gather over the scores and no [L, L, D] is made.
 """
 
 import math
@@ -32,18 +32,23 @@ def log_buckets(distance: Int[np.ndarray, "..."], buckets: int, max_distance: in
     return np.where(size <= middle, distance, far).astype(np.int64)
 
 
-def rows_by_distance(length: int, span: int, buckets: int, max_distance: int) -> Int[np.ndarray, " M"]:
-    """The rows of a table of 2 * span relative positions for the distances -(length - 1) to length - 1."""
-    distance = np.arange(-(length - 1), length)
+def rows_of(distance: Int[np.ndarray, "..."], span: int, buckets: int, max_distance: int) -> Int[np.ndarray, "..."]:
+    """The rows of a table of 2 * span relative positions for distances."""
     bucket = log_buckets(distance, buckets, max_distance) if buckets else distance
     return np.clip(bucket + span, 0, 2 * span - 1)
 
 
-def skew(x: Float[Array, "B H L M"]) -> Float[Array, "B H L L"]:
-    """y[i, j] = x[i, L - 1 - i + j] for M = 2L - 1: scores by distance j - i become scores by place."""
-    batch, heads, length, many = x.shape
-    flat = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 1))).reshape(batch, heads, -1)
-    return flat[:, :, length - 1 : length - 1 + length * many].reshape(batch, heads, length, many)[..., :length]
+def block_of(length: int, most: int = 128) -> int:
+    """Rows of a block: the largest divisor of the length up to `most`, or all of them where that is too small to be worth it."""
+    size = next(size for size in range(min(most, length), 0, -1) if length % size == 0)
+    return size if size >= most // 4 else length
+
+
+def skew(x: Float[Array, "*batch C M"], length: int) -> Float[Array, "*batch C L"]:
+    """y[r, j] = x[r, C - 1 - r + j] for M = C + L: scores by distance j - r become scores by place."""
+    *batch, size, many = x.shape
+    flat = x.reshape(*batch, size * many)[..., size - 1 : size - 1 + size * (many - 1)]
+    return flat.reshape(*batch, size, many - 1)[..., :length]
 
 
 class DisentangledAttention(nnx.Module):
@@ -106,14 +111,17 @@ class DisentangledAttention(nnx.Module):
     def _position_scores(
         self, q: Float[Array, "B L H D"], k: Float[Array, "B L H D"], table: Float[Array, "rows width"]
     ) -> Float[Array, "B H L L"]:
-        rows = rows_by_distance(q.shape[1], self.span, self.buckets, self.max_distance)
+        length = q.shape[1]
+        size = block_of(length)
+        first = np.arange(0, length, size)[:, None]
+        away = np.arange(size + length)[None] - (size - 1)  # after the first row, by column; the last is unused
+        rows = lambda distance: rows_of(distance, self.span, self.buckets, self.max_distance)
         scores = jnp.zeros((), jnp.float32)
-        if "c2p" in self.terms:  # column m of the products is distance i - j = L - 1 - m, so that skew finds j - i + L - 1
-            by_distance = self._rows(self.position_key or self.key, table)[rows[::-1]]
-            scores = scores + skew(_products(q, by_distance))
-        if "p2c" in self.terms:  # here the roles are changed: row j of the products, column m is distance i - j = m - L + 1
-            by_distance = self._rows(self.position_query or self.query, table)[rows]
-            scores = scores + jnp.swapaxes(skew(_products(k, by_distance)), 2, 3)
+        if "c2p" in self.terms:  # rows are queries i, columns keys j: distance i - j
+            scores = scores + _by_place(q, self._rows(self.position_key or self.key, table)[rows(first - away)])
+        if "p2c" in self.terms:  # here the roles are changed: rows are keys j, columns queries i
+            by_place = _by_place(k, self._rows(self.position_query or self.query, table)[rows(away - first)])
+            scores = scores + jnp.swapaxes(by_place, 2, 3)
         return scores
 
     def _rows(self, dense: Dense, table: Float[Array, "rows width"]) -> Float[Array, "rows H D"]:
@@ -123,5 +131,9 @@ class DisentangledAttention(nnx.Module):
         return constrain(dense(x).reshape(*x.shape[:2], self.heads, -1), "batch", "length", "heads", None)
 
 
-def _products(x: Float[Array, "B L H D"], rows: Float[Array, "M H D"]) -> Float[Array, "B H L M"]:
-    return jnp.einsum("blhd,mhd->bhlm", x, rows, preferred_element_type=jnp.float32)
+def _by_place(x: Float[Array, "B L H D"], rows: Float[Array, "N M H D"]) -> Float[Array, "B H L L"]:
+    """Products of each block of `x` with its rows by distance, by place."""
+    batch, length, heads, _ = x.shape
+    blocks = x.reshape(batch, len(rows), -1, heads, x.shape[-1])
+    scores = jnp.einsum("bnchd,nmhd->nhbcm", blocks, rows, preferred_element_type=jnp.float32)
+    return jnp.transpose(skew(scores, length), (2, 1, 0, 3, 4)).reshape(batch, heads, length, length)

@@ -1,8 +1,14 @@
-"""Position-wise feed-forward layers: [B, L, width] to the same."""
+"""Position-wise feed-forward layers: [B, L, width] to the same.
+
+They are called with the layer's input, a key in training, and the segments, by which those that route tokens know padding.
+"""
+
+import dataclasses
+from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from rootstock.models.layers import activations
 from rootstock.models.layers.axes import constrain
@@ -32,7 +38,9 @@ class MLP(nnx.Module):
         self.output = Dense(key_out, hidden, width, axes=("mlp", "embed"), bias=bias, init=init, dtype=dtype)
         self.rate = rate
 
-    def __call__(self, x: Float[Array, "B L width"], key: Key[Array, ""] | None = None) -> Float[Array, "B L width"]:
+    def __call__(
+        self, x: Float[Array, "B L width"], key: Key[Array, ""] | None = None, segment_ids: Int[Array, "B L"] | None = None
+    ) -> Float[Array, "B L width"]:
         return self.output(dropout(constrain(self.hidden(x), "batch", "length", "mlp"), self.rate, key))
 
     def hidden(self, x: Float[Array, "B L width"]) -> Float[Array, "B L hidden"]:
@@ -49,3 +57,13 @@ class GatedMLP(MLP):
 
     def hidden(self, x: Float[Array, "B L width"]) -> Float[Array, "B L hidden"]:
         return self.activation(self.gate(x)) * self.input(x)
+
+
+def at_layer(config: Any, index: int, layers: int, causal: bool = False) -> Any:
+    """The configuration as layer `index` of a stack reads it: a mixture of experts (`moe.mixture`) stands only in some layers."""
+    return dataclasses.replace(config, mlp=config.mlp.at(index, layers, causal)) if hasattr(config.mlp, "at") else config
+
+
+def unlike(config: Any, layers: int) -> tuple[int, ...]:
+    """The layers that differ from the rest, for `stack.layout`."""
+    return config.mlp.layers(layers) if hasattr(config.mlp, "at") else ()

@@ -10,8 +10,8 @@ Python slice of the layers that the leading axis holds. So a storage name alone 
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,23 +21,41 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from rootstock.models.layers import tap
-from rootstock.models.layers.parameters import Params
 
 Layout = tuple[tuple[int, int], ...]
 Remat = Callable[..., Any] | None
 
+_EXPERTS = re.compile(r"(^|/)experts/")
 _STACKED = re.compile(r"(?<=/)(\d+):(\d+):(\d+)(?=/)")
 
 
-def layout(layers: int, *, period: int = 1, prefix: int = 0, suffix: int = 0, scan: bool = True) -> Layout:
+def layout(layers: int, *, period: int = 1, prefix: int = 0, suffix: int = 0, scan: bool = True, unlike: Collection[int] = ()) -> Layout:
     """`prefix` single layers, as many whole periods as fit, and the rest, at least `suffix`, as single ones; everything unrolled if `scan`
-    is off.
+    is off. With `unlike`, the numbers of layers that differ from the others, as much as can be repeated is repeated.
     """
-    repeats, rest = divmod(layers - prefix - suffix, period)
     if not scan:
         return tuple(run for run in ((layers - suffix, 1), (suffix, 1)) if run[0])
+    if unlike:
+        kinds = [((i - prefix) % period, i in unlike) for i in range(prefix, layers - suffix)]
+        return tuple(run for run in ((prefix, 1), *_repeats(kinds), (suffix, 1)) if run[0])
+    repeats, rest = divmod(layers - prefix - suffix, period)
     runs = ((prefix, 1), (period, repeats), (rest + suffix, 1))
     return tuple(run for run in runs if run[0] and run[1])
+
+
+def _repeats(kinds: Sequence) -> Iterable[tuple[int, int]]:
+    """Runs that cover a sequence of kinds of layers, from the front, each time the one that repeats the most layers."""
+    while kinds:
+        periods = range(1, len(kinds) // 2 + 1)
+        covered, short = max([(covered, -p) for p in periods if (covered := _covered(kinds, p)) > p], default=(1, -1))
+        yield -short, covered // -short
+        kinds = kinds[covered:]
+
+
+def _covered(kinds: Sequence, period: int) -> int:
+    """How many layers from the front are whole repetitions of the first `period`."""
+    alike = next((i for i, kind in enumerate(kinds) if kind != kinds[i % period]), len(kinds))
+    return alike // period * period
 
 
 def save_nothing(*_, **__) -> bool:
@@ -192,6 +210,11 @@ def stacked(name: str) -> bool:
     return _STACKED.search(name) is not None
 
 
+def expert(name: str) -> bool:
+    """Whether this is a parameter of the experts of a layer, with an axis over them, the first after that over layers."""
+    return _EXPERTS.search(name) is not None
+
+
 def address(name: str) -> list[tuple[str, int | None]]:
     """The canonical names inside a storage name, each with its index on the leading axis (None: the array itself)."""
     found = _STACKED.search(name)
@@ -205,31 +228,47 @@ def unstack(params: Mapping[str, Array | np.ndarray]) -> dict[str, Array | np.nd
     return {canonical: value if index is None else value[index] for name, value in params.items() for canonical, index in address(name)}
 
 
+class PerLayer(NamedTuple):
+    """The state of `per_layer`: of the arrays that stand alone, and of those with leading axes, by the lengths of these."""
+
+    alone: Any
+    mapped: dict[str, Any]
+
+
 def per_layer(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`tx` applied to each layer of a stacked array as if it stood alone.
+    """`tx` applied to each layer of a stacked array, and to each expert of a mixture, as if it stood alone.
 
     For optimizers that look at a whole tensor (LAMB's trust ratio, Adafactor's factored moments and clipping, Muon's orthogonalisation):
     on stacked layers they would mix layers. `tx` must treat each array by itself; clip by the global norm outside.
     """
 
     def parts(tree):
-        alone = {name: x for name, x in tree.items() if not stacked(name)}
-        rest: dict[str, Params] = {}
+        alone, rest = {}, {}
         for name, x in tree.items():
-            if stacked(name):
-                rest.setdefault(str(x.shape[0]), {})[name] = x
+            lengths = _leading(name, x.shape)
+            (rest.setdefault(lengths, {}) if lengths else alone)[name] = x
         return alone, rest
 
     def init(params):
         alone, rest = parts(params)
-        return tx.init(alone), {depth: jax.vmap(tx.init)(tree) for depth, tree in rest.items()}
+        return PerLayer(tx.init(alone), {lengths: _mapped(tx.init, lengths)(tree) for lengths, tree in rest.items()})
 
     def update(updates, state, params):
         alone, rest = parts(updates)
         alone_params, rest_params = parts(params)
-        alone, alone_state = tx.update(alone, state[0], alone_params)
-        new = {depth: jax.vmap(tx.update)(tree, state[1][depth], rest_params[depth]) for depth, tree in rest.items()}
+        alone, alone_state = tx.update(alone, state.alone, alone_params)
+        new = {lengths: _mapped(tx.update, lengths)(tree, state.mapped[lengths], rest_params[lengths]) for lengths, tree in rest.items()}
         merged = alone | {name: x for tree, _ in new.values() for name, x in tree.items()}
-        return {name: merged[name] for name in updates}, (alone_state, {depth: s for depth, (_, s) in new.items()})
+        return {name: merged[name] for name in updates}, PerLayer(alone_state, {lengths: s for lengths, (_, s) in new.items()})
 
     return optax.GradientTransformation(init, update)
+
+
+def _leading(name: str, shape: tuple[int, ...]) -> str:
+    """The lengths of the axes over layers and experts: "12", "6x8", "x8" (experts of a layer that stands alone), or nothing."""
+    depth = str(shape[0]) if stacked(name) else ""
+    return depth + (f"x{shape[1 if depth else 0]}" if expert(name) else "")
+
+
+def _mapped(function: Callable, lengths: str) -> Callable:
+    return functools.reduce(lambda f, _: jax.vmap(f), filter(None, lengths.split("x")), function)

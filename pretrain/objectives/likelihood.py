@@ -1,10 +1,28 @@
 """Mean negative log-likelihood of target tokens, with T5's z-loss as an option; shared by the text-to-text and the causal objective."""
 
+from typing import Protocol, runtime_checkable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rootstock.engine.sockets import Term
+
+
+@runtime_checkable
+class Vocabulary(Protocol):
+    """What the objectives want to know of the vocabulary; `rootstock.data.vocabularies.load` gives one."""
+
+    size: int
+
+
+def check_vocabulary(vocabulary: Vocabulary | None, vocab_size: int) -> None:
+    """Refuses a model that has no vector for some of the ids."""
+    if vocabulary is not None and vocabulary.size > vocab_size:
+        raise ValueError(
+            f"the vocabulary has {vocabulary.size} ids, sentinels included, the model's vocab_size is {vocab_size}; "
+            "make it at least as large"
+        )
 
 
 def token_terms(

@@ -1,4 +1,6 @@
-"""Next-sentence pairs by BERT's card: label 0 follows, 1 is random, always random where a chunk holds one sentence."""
+"""Next-sentence pairs by BERT's card: label 0 follows, 1 is random, always random where a chunk holds one sentence. And the order of two
+stretches by ALBERT's.
+"""
 
 import random
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 
 from rootstock.data.errors import DataError
-from rootstock.data.sentence_pairs import SentencePairTask
+from rootstock.data.sentence_pairs import SentenceOrderTask, SentencePairTask
 from rootstock.data.sentences import sentences
 
 LENGTH = 32
@@ -119,6 +121,26 @@ def test_deterministic_by_seed_and_copies_differ(corpus, vocabulary_file):
     assert ids(block=3) != ids()
     validation = make(corpus, vocabulary_file, validation_fraction=0.2)
     assert len(list(validation.rows("validation"))) < len(list(validation.rows("train"))) / 4
+
+
+def test_order(corpus, vocabulary_file):
+    """Both sides are neighbours in one document; label 1 if and only if the later one stands first, half of the time; swapped back, all
+    are in order. Nothing is used twice, and a sentence alone not at all.
+    """
+    task = SentenceOrderTask(str(corpus), vocabulary_file, LENGTH, characters=500, dupe_factor=1)
+    documents = block(200, seed=1)
+    labels = []
+    for index, document in enumerate(documents):
+        seen = []
+        for a, b, swapped in task.pairs(documents, index, random.Random(index)):
+            first, second = (b, a) if swapped else (a, b)
+            assert {i // 10_000 for i in a + b} == {index} and first[-1] < second[0] and len(a) + len(b) <= LENGTH - 3
+            assert first[-1] // 100 + 1 >= second[0] // 100 or len(a) + len(b) == LENGTH - 3  # but for what was trimmed
+            seen += first + second
+            labels.append(swapped)
+        assert seen == sorted(set(seen)) and (len(document) > 1 or not seen)
+    assert abs(np.mean(labels) - 0.5) < 5 * 0.5 / np.sqrt(len(labels))
+    assert all(row["is_swapped"] in (0, 1) and "is_random_next" not in row for row in task.rows("train"))
 
 
 @pytest.mark.parametrize("change, message", [(dict(short_seq_prob=1.5), "short_seq_prob is 1.5"), (dict(length=4), "length is 4")])

@@ -55,10 +55,11 @@ def gradients(toy):
         lambda: optimizers.adamw(1e-2),
         lambda: optimizers.bert_adam(1e-3),
         lambda: optimizers.lamb(1e-2),
+        lambda: optimizers.albert_lamb(1e-2),
         lambda: optimizers.adafactor(1e-2, min_dim_size_to_factor=8),
         lambda: optimizers.muon(1e-2, weight_decay=0.1),
     ],
-    ids=["adamw", "bert_adam", "lamb", "adafactor", "muon"],
+    ids=["adamw", "bert_adam", "lamb", "albert_lamb", "adafactor", "muon"],
 )
 def test_scanned_trains_as_unrolled(gradients, make):
     """Ten steps of a BERT. A key's bias is left out: its gradient is zero but for rounding, which optimizers scale up."""
@@ -111,7 +112,7 @@ def test_what_decays():
     assert optimizers.decays({"x/biased/kernel": 0, "upscale": 0, "bias": 0}) == {"x/biased/kernel": True, "upscale": True, "bias": False}
 
 
-@pytest.mark.parametrize("name", ["adamw", "bert_adam", "lamb", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "bert_adam", "lamb", "albert_lamb", "muon"])
 def test_without_a_gradient_only_kernels_and_tables_decay(name):
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
     after = descend(getattr(optimizers, name)(0.1, weight_decay=0.5), PARAMS, [zeros])[-1]
@@ -120,7 +121,7 @@ def test_without_a_gradient_only_kernels_and_tables_decay(name):
             np.testing.assert_array_equal(after[key], value, err_msg=key)
         else:
             # LAMB's trust ratio makes the decay a step of the parameter's own length times the rate.
-            np.testing.assert_allclose(after[key], value * (1 - 0.1 * (1.0 if name == "lamb" else 0.5)), rtol=1e-6, err_msg=key)
+            np.testing.assert_allclose(after[key], value * (1 - 0.1 * (1.0 if "lamb" in name else 0.5)), rtol=1e-6, err_msg=key)
 
 
 @pytest.mark.parametrize("corrected", [True, False], ids=["adamw", "bert_adam"])
@@ -153,6 +154,17 @@ def test_lamb_by_hand():
     p, g = np.asarray(PARAMS["a/kernel"]), np.asarray(GRADS["a/kernel"])
     update = g / (np.abs(g) + 1e-6) + 0.01 * p
     np.testing.assert_allclose(after["a/kernel"], p - 0.1 * np.linalg.norm(p) / np.linalg.norm(update) * update, rtol=1e-5)
+
+
+def test_albert_lamb_by_hand():
+    """The first step without bias correction, 0.1 g / (sqrt(0.001) |g| + eps) + decay p, scaled to the norm of what is decayed alone."""
+    after = descend(optimizers.albert_lamb(0.1, weight_decay=0.01), PARAMS, [GRADS])[-1]
+    raw = lambda g: 0.1 * g / (np.sqrt(0.001) * np.abs(g) + 1e-6)
+    p, g = np.asarray(PARAMS["a/kernel"]), np.asarray(GRADS["a/kernel"])
+    update = raw(g) + 0.01 * p
+    np.testing.assert_allclose(after["a/kernel"], p - 0.1 * np.linalg.norm(p) / np.linalg.norm(update) * update, rtol=1e-5)
+    for name in ("a/bias", "norm/scale"):
+        np.testing.assert_allclose(after[name], np.asarray(PARAMS[name]) - 0.1 * raw(np.asarray(GRADS[name])), rtol=1e-5)
 
 
 def test_adafactor_by_hand():

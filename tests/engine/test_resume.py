@@ -122,6 +122,26 @@ def test_init_from(tiny, trained, tmp_path):
     assert different and all("mlm/" in name or "pooler" in name for name in different)
 
 
+@pytest.mark.slow  # a T5 does so in tests/pretrain/test_text_runs.py
+def test_continue_from(tiny, trained, run, tmp_path):
+    """Parameters, moments, step and place in the data are the other run's: four more steps end with the bits of its own next four."""
+    assert tiny.run(run, "TRAIN_STEPS=28") == 0
+    source = f"--gin_bindings=train.Run.continue_from = '{trained}'"
+    assert tiny.run(tmp_path / "further", "TRAIN_STEPS=28", source) == 0
+    assert [step for step, _ in tiny.lines(tmp_path / "further")] == [25, 26, 27, 28]
+    assert tiny.hash(tmp_path / "further") == tiny.hash(run)
+
+
+def test_nothing_to_continue_from(tiny, trained, tmp_path, capfd):
+    source = f"--gin_bindings=train.Run.continue_from = '{trained}'"
+    both = f"--gin_bindings=train.Run.init_from = '{trained}'"
+    assert tiny.run(tmp_path / "both", "TRAIN_STEPS=28", source, both) == 2
+    assert "a run begins with init_from" in capfd.readouterr().err
+    other = ["--gin_bindings=train.Run.update = @optimizers.lamb()", "--gin_bindings=optimizers.lamb.learning_rate = 1e-3"]
+    assert tiny.run(tmp_path / "other", "TRAIN_STEPS=28", source, *other) == 2
+    assert "train.Run.continue_from: the checkpoint " in (said := capfd.readouterr().err) and "optimizer with its moments" in said
+
+
 def test_scanned_and_unrolled_take_over_from_each_other(tiny, trained, tmp_path):
     """Storage differs, canonical names and so the hash do not."""
     still = ["TRAIN_STEPS=1", "LEARNING_RATE=0.0", f"--gin_bindings=train.Run.init_from = '{trained}'"]

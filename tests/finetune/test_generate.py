@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import rootstock
 from rootstock.data import vocabularies
 from rootstock.engine import checkpoints, mesh, model_dir, state
 from rootstock.engine.errors import UserError
@@ -15,6 +16,8 @@ from rootstock.engine.partitioning import Partitioner
 from rootstock.finetune import generate
 from rootstock.finetune.texts import Texts
 from rootstock.models import decoder, t5
+from rootstock.models.decoding.beam import BeamSearch
+from rootstock.models.decoding.stepwise import Stepwise
 
 T5 = t5.Config(vocab_size=166, width=16, layers=1, heads=2, head_dim=4, mlp_width=24, buckets=8, init_scale=3.0, dropout=0.0)
 DECODER = decoder.Config(vocab_size=160, width=16, layers=1, heads=2, mlp_width=24, init_std=0.5)
@@ -80,6 +83,22 @@ def test_a_line_an_answer(t5_dir, command, tmp_path, capsys):
         score += float(log_p.max())
     assert rows[0]["output"] == texts.text([token for token in before[1:] if token != texts.end_id])
     np.testing.assert_allclose(rows[0]["score"], score, atol=1e-5)
+
+
+def test_from_python(t5_dir, decoder_dir, trained, command, capsys):
+    """`rootstock.load(...).generate` gives what the command gives; ids for ids."""
+    model = rootstock.load(t5_dir)
+    for flags, search in (((), Stepwise()), (("--beams=3", "--length_penalty=0.6"), BeamSearch(3, 0.6))):
+        assert command(t5_dir, *flags) == 0
+        assert model.generate(TEXTS, search, length=5) == [row["output"] for row in lines(capsys.readouterr().out)]
+    texts = Texts(model.tokenizer, model.model)
+    found = model.generate(texts.inputs(TEXTS)[0], length=5, batch_size=2)
+    assert [texts.text(ids) for ids in found] == model.generate(TEXTS, length=5)
+    assert model.generate([]) == [] and len(rootstock.load(decoder_dir).generate(["the cat"], length=3)) == 1
+    with pytest.raises(UserError, match="the inputs hold the id 166; the model knows 0 to 165"):
+        model.generate([[3, 166]])
+    with pytest.raises(UserError, match="generates nothing: expected an encoder-decoder or a decoder"):
+        rootstock.load(trained).generate(TEXTS)
 
 
 def test_jsonl_keeps_its_fields(t5_dir, command, tmp_path, capsys):

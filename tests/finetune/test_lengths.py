@@ -87,3 +87,5 @@ def test_what_is_cut():
     assert shapes["copa"]["input_ids"] == (2, 2, 4) and shapes["copa"]["label"] == (2,)
     assert shapes["ner"]["segment_ids"] == (2, 4) == shapes["ner"]["label"] and shapes["ner"]["weight"] == (2,)
     assert int(lengths.longest(batch_of(7))) == 7
+    text = {name: jnp.ones((2, 12)) for name in ("input_ids", "segment_ids", "target_ids")}
+    assert {name: x.shape[-1] for name, x in lengths.cut(text, 4).items()} == {"input_ids": 4, "segment_ids": 4, "target_ids": 12}

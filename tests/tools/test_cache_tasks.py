@@ -3,6 +3,8 @@
 import pytest
 
 from rootstock.data import cache
+from rootstock.data.cached import Cached
+from rootstock.data.raw_text import RawTextTask
 from rootstock.tools import cache_tasks
 
 VOCABULARY = "--vocabulary=data/demo/vocab.txt"
@@ -43,6 +45,21 @@ def test_text(corpus, tmp_path, capsys):
     shard.write_bytes(content[:-1])
     assert cache_tasks.main(arguments) == 2
     assert "its manifest says" in capsys.readouterr().err
+
+
+def test_raw_rows(corpus, tmp_path, capsys):
+    """The cache is the one that a recipe asks for."""
+    arguments = [f"--text={corpus}", "--vocabulary=data/demo/spiece.model", "--length=141", f"--out={tmp_path}/out", "--workers=1"]
+    arguments.append("--validation_fraction=0.2")
+    assert cache_tasks.main([*arguments, "--raw", "--closed"]) == 0
+    task = RawTextTask(str(corpus), "data/demo/spiece.model", 141, validation_fraction=0.2, closed=True)
+    assert len(Cached(task, tmp_path / "out", "train")) > 10
+    assert cache_tasks.main([*arguments, "--raw"]) == 2
+    assert "closed is True there and False here" in capsys.readouterr().err
+    for wrong in (["--closed"], ["--raw", "--pairs"]):
+        with pytest.raises(SystemExit) as ended:
+            cache_tasks.main([*arguments, *wrong])
+        assert ended.value.code == 2
 
 
 def test_pairs(corpus, tmp_path):

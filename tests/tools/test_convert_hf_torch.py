@@ -14,7 +14,7 @@ from rootstock.data import vocabularies
 from rootstock.tools import convert_hf
 
 STORED = Path(__file__).parents[1] / "golden" / "hf"
-MODELS = sorted(path.parent.name for path in STORED.glob("bert_*/cases.npz"))
+MODELS = sorted(path.parent.name for path in STORED.glob("*/cases.npz") if not path.parent.name.startswith(("t5_", "mt5", "umt5")))
 
 pytestmark = [
     pytest.mark.slow,
@@ -67,7 +67,8 @@ def test_transformers_opens_it(name, tmp_path):
     assert convert_hf.main([f"--from_hf={STORED / name}", f"--to={model_dir}"]) == 0
     assert convert_hf.main([f"--from={model_dir}", f"--to_hf={folder}"]) == 0
     with np.load(STORED / name / "cases.npz") as cases:
-        inputs = {key: cases[f"case1/{key}"] for key in ("input_ids", "attention_mask", "token_type_ids")}
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        inputs = {key: cases[f"case1/{key}"] for key in names if f"case1/{key}" in cases}
     info, found = opened(folder, tmp_path, inputs)
     assert set(info) >= {"missing_keys", "unexpected_keys", "mismatched_keys"} and not any(info.values()), info
     same_outputs(found, rootstock.load(model_dir)(*inputs.values()), inputs["attention_mask"])

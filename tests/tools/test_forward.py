@@ -94,6 +94,8 @@ def test_encoder_decoder(t5_dir, npz, tmp_path, capsys):
     ):
         assert forward.main([f"--checkpoint={t5_dir}", *npz(input_ids=IDS, **arrays)]) == 2
         assert message in capsys.readouterr().err
+    with pytest.raises(UserError, match="carries no vocabulary, so it does not know which token ends a text"):
+        model.generate([[2, 7]])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import json
 import platform
 from pathlib import Path
 
+import make_encoders
 import make_t5
 import numpy as np
 import torch
@@ -230,6 +231,7 @@ def main(out):
             arrays |= make_case(model, rng, case, recipe["architecture"], **rest)
         np.savez(out / name / "cases.npz", **arrays)
     make_t5.main(out)
+    make_encoders.main(out)
     sentences = (Path(__file__).parent / "minilm" / "sentences.txt").read_text(encoding="utf-8").splitlines()
     (out / "minilm").mkdir(exist_ok=True)
     np.save(out / "minilm" / "embeddings.npy", embed(sentences))

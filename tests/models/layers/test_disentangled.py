@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rootstock.models.layers import disentangled
 from rootstock.models.layers.dense import normal
-from rootstock.models.layers.disentangled import DisentangledAttention, log_buckets, rows_by_distance, skew
+from rootstock.models.layers.disentangled import DisentangledAttention, block_of, log_buckets, rows_of, skew
 
 WIDTH, HEADS = 12, 3
 
@@ -21,12 +22,17 @@ def test_log_buckets():
 
 def test_rows_are_clipped():
     """The paper's delta with k = 3: 0 for distances of -3 and less, 2k - 1 for 3 and more."""
-    np.testing.assert_array_equal(rows_by_distance(6, 3, 0, 3), [0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 5])
+    np.testing.assert_array_equal(rows_of(np.arange(-5, 6), 3, 0, 3), [0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 5])
 
 
 def test_skew():
-    by_distance = np.arange(-3, 4)[None, None, None].repeat(4, axis=2).astype(np.float32)
-    np.testing.assert_array_equal(skew(jnp.asarray(by_distance))[0, 0], np.arange(4)[None] - np.arange(4)[:, None])
+    """A block of three rows over five columns: column m is m - 2 after the row's own; the last is unused."""
+    by_distance = np.arange(-2, 6)[None].repeat(3, axis=0).astype(np.float32)
+    np.testing.assert_array_equal(skew(jnp.asarray(by_distance), 5), np.arange(5)[None] - np.arange(3)[:, None])
+
+
+def test_blocks():
+    assert [block_of(length) for length in (9, 128, 512, 384, 200, 127, 130, 509)] == [9, 128, 128, 128, 100, 127, 65, 509]
 
 
 def plain(layer, x, table, segments, options):
@@ -66,7 +72,9 @@ def plain(layer, x, table, segments, options):
     ],
     ids=["v1", "far", "buckets", "c2p", "p2c"],
 )
-def test_formula(options):
+@pytest.mark.parametrize("size", [9, 3])
+def test_formula(options, size, monkeypatch):
+    """All nine positions at once, and in three blocks."""
     keys = jax.random.split(jax.random.key(0), 3)
     layer = DisentangledAttention(keys[0], WIDTH, HEADS, rate=0.0, position_rate=0.0, init=normal(0.4), dtype="float32", **options)
     for dense in (layer.query, layer.value, layer.output):
@@ -74,6 +82,7 @@ def test_formula(options):
     x = jax.random.normal(keys[2], (9, WIDTH))
     table = jax.random.normal(keys[1], (2 * options["span"], WIDTH))
     segments = np.array([1, 1, 1, 2, 2, 2, 2, 0, 0], np.int32)
+    monkeypatch.setattr(disentangled, "block_of", lambda length: size)
     found = layer(x[None], table=table, segment_ids=jnp.asarray(segments)[None])[0]
     wanted = plain(layer, np.asarray(x, np.float64), np.asarray(table, np.float64), segments, options)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)

@@ -1,5 +1,7 @@
 """The text-to-text and the causal objective against sums done by hand, packed against one at a time."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,6 +76,25 @@ def test_causal_packed_equals_alone(lm):
     assert alone.terms["lm"].weight == packed.terms["lm"].weight == 4 + 2 + 0 + 5
     np.testing.assert_allclose(packed.terms["lm"].total, alone.terms["lm"].total, rtol=1e-5)
     np.testing.assert_allclose(CausalLM().weights(causal_batch([pieces[:2], pieces[2:]], 8))["lm"], 11)
+
+
+def test_causal_over_targets_alone(lm):
+    """What is only read has no loss: the sum over all targets less that over the read ones, by themselves."""
+    batch = causal_batch([ids(8)], 8)
+    marked = lambda *places: batch | {"is_target": jnp.zeros((1, 8), jnp.int32).at[0, jnp.asarray(places)].set(1)}
+    whole, read, told = (loss(CausalLM(), lm, b).terms["lm"] for b in (batch, marked(0, 1, 2), marked(3, 4, 5, 6, 7)))
+    assert (whole.weight, read.weight, told.weight) == (7, 2, 5)  # nothing comes before the first
+    np.testing.assert_allclose(whole.total, read.total + told.total, rtol=1e-5)
+
+
+def test_a_vocabulary_that_the_model_is_too_small_for(lm, text_model):
+    size = types.SimpleNamespace(size=32)
+    for objective, model, batch in (
+        (CausalLM(vocabulary=size), lm, causal_batch([ids(4)], 4)),
+        (Seq2Seq(vocabulary=size), text_model, text_batch([[(*ids(3), *ids(2))]], 3, 2)),
+    ):
+        with pytest.raises(ValueError, match="the vocabulary has 32 ids, sentinels included, the model's vocab_size is 31"):
+            loss(objective, model, batch)
 
 
 def test_causal_sees_no_future(lm):

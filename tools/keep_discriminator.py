@@ -1,0 +1,66 @@
+"""Keeps the discriminator of a pair: `python -m rootstock.tools.keep_discriminator PAIR OUT`.
+
+PAIR is the MODEL_DIR of a run of ELECTRA or DeBERTa-v3; OUT becomes that of its discriminator, ready for fine-tuning and conversion. Tables
+that were learnt as a difference to the generator's (gradient-disentangled embeddings) become their sum. The generator is left behind.
+"""
+
+import argparse
+import pathlib
+import re
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from rootstock.engine import checkpoints, model_dir
+from rootstock.engine.describe import rebuild
+from rootstock.engine.errors import UserError
+from rootstock.engine.launch import guarded
+from rootstock.models import deberta, deberta_pair, electra
+from rootstock.tools import converted
+
+DISCRIMINATORS = {electra.Pair: electra.Discriminator, deberta_pair.Pair: deberta.Discriminator}
+
+_BASE = re.compile(r"/base/table$")
+
+
+def keep(pair: str, out: str) -> None:
+    """Writes the MODEL_DIR `out`."""
+    config = model_dir.read_config(pair)
+    family = DISCRIMINATORS.get(rebuild(config.family))
+    if family is None:
+        names = " or ".join(f"{kind.__module__.split('.')[-1]}.{kind.__name__}" for kind in DISCRIMINATORS)
+        raise UserError(f"{pair} holds a {config.family[1:]}; only of {names} can a discriminator be kept")
+    blueprint = converted.drawn(family, rebuild(config.model).discriminator)
+    params = summed(checkpoints.read_params(pair))
+    with model_dir.claimed(out):
+        converted.write_model_dir(pathlib.Path(out), blueprint, {name: params[name] for name in blueprint.specs}, _vocabulary(pair, out))
+
+
+def summed(params: Mapping[str, Float[np.ndarray, "..."]]) -> dict[str, Float[np.ndarray, "..."]]:
+    """Every `X/base/table` and `X/delta/table` as their sum, `X/table`."""
+    found = {name: np.asarray(value) for name, value in params.items()}
+    for name in [name for name in found if _BASE.search(name)]:
+        stem = _BASE.sub("", name)
+        found[f"{stem}/table"] = found.pop(name) + found.pop(f"{stem}/delta/table")
+    return found
+
+
+def _vocabulary(pair: str, out: str) -> dict[str, str] | None:
+    known = model_dir.read_config(pair).vocabulary
+    if known.get("folder") is None:
+        return None
+    return model_dir.adopt_vocabulary(pathlib.Path(out), f"{pair}/{known.folder}", known.checksum)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pair")
+    parser.add_argument("out")
+    flags = parser.parse_args(arguments)
+    return guarded(lambda: keep(flags.pair, flags.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
