@@ -2,7 +2,7 @@
 
     python benchmarks/bert_step_parts.py [--dtype=float32] [--dropout=0.0] [--rounds=7]
 
-Forward and backward of the encoder and of the head, the encoder with a cheaper activation and without its softmax's mask, and the update.
+Forward and backward of the encoder and of the head, the encoder with a cheaper activation and without the mask for padding, and the update.
 The floor beside each is its FLOPs at the matrix rate attained in the same run, or its bytes at the rate of copying an array. Parts take
 turns; medians over the rounds. Prints a Markdown table.
 """
@@ -37,14 +37,14 @@ def gradient(running: train.Running, loss):
 
 
 def built(shape: dict, **more) -> train.Running:
-    running = train.Running(bert_step_ours.make_run(**shape, **more))
+    running = train.Running(bert_step_ours.make_run(**{"scan": False} | shape | more))
     running.state = running.initial_state()
     return running
 
 
 def parts(shape: dict) -> dict[str, tuple[Callable, float, float]]:
     """Name: (call, FLOPs, bytes)."""
-    running, cheap = built(shape), built(shape, activation=jax.nn.relu)
+    running, cheap, scanned = built(shape), built(shape, activation=jax.nn.relu), built(shape, scan=True)
     batch = feed.place(running.run.data, 0, shape["batch"], running.partitioner)
     key = jax.random.key(0)
     objective = running.run.objective
@@ -67,6 +67,7 @@ def parts(shape: dict) -> dict[str, tuple[Callable, float, float]]:
         "the same without padding mask": (*gradient(running, encoded), 0),
         "head and loss, forward and backward": (*gradient(running, head), 0),
         "clipping and AdamW": (updating(built(shape)), 0, moved),
+        "the whole step, layers in a scan": (stepping(scanned, batch), running.flops(shape["batch"]), moved),
         "the whole step": (stepping(built(shape), batch), running.flops(shape["batch"]), moved),
     }
 

@@ -1,10 +1,12 @@
 """Eight fake CPU devices, strict dtypes and ranks, warnings as errors, shapes checked at run time; tiny runs to test on."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +15,11 @@ import time
 import warnings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiling takes most of the time of these tests, and less without the optimisations.
-FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# Compiling takes most of the time of these tests, and less without the optimisations and by the older emitters of loops (by 40%).
+FLAGS = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 # Programs that several tests share, and runs in other processes, are compiled once a worker.
 COMPILED = tempfile.TemporaryDirectory(prefix="rootstock-tests-compiled-")
@@ -154,14 +159,31 @@ class Tiny:
         return parameter_hash(checkpoints.read_params(model_dir, step=step))
 
 
+def shared(tmp_path_factory, name, make):
+    """A folder that `make(folder)` fills, once for all workers. Not to be written to."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, done = root / name, root / f"{name}.done"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
+    return Tiny(shared(tmp_path_factory, "tiny", make_tiny))
+
+
+def make_tiny(folder):
     from rootstock.data import build, text, vocabularies
 
-    folder = tmp_path_factory.mktemp("tiny")
     chance = random.Random(0)
     sentences = (" ".join(chance.choices(WORDS, k=chance.randint(3, 14))) for _ in range(400))
-    (folder / "corpus").mkdir()
+    (folder / "corpus").mkdir(parents=True)
     (folder / "corpus" / "a.txt").write_text("\n\n".join(f"{sentence}." for sentence in sentences))
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     pieces = [*vocabularies.SPECIALS, *WORDS, *".,?'", *letters, *(f"##{letter}" for letter in letters)]
@@ -173,20 +195,23 @@ def tiny(tmp_path_factory):
             file = folder / "superglue" / name / f"{split}.jsonl"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("".join(json.dumps({"idx": number, **make(chance)}) + "\n" for number in range(rows)))
-    return Tiny(folder)
 
 
 @pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory):
     """MODEL_DIR of an uninterrupted run of 24 steps that saves every 4. Not to be written to."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    assert tiny.run(folder, "TRAIN_STEPS=24") == 0
-    return folder
+
+    def make(folder):
+        assert tiny.run(folder / "run", "TRAIN_STEPS=24") == 0
+
+    return shared(tmp_path_factory, "trained", make) / "run"
 
 
 @pytest.fixture(scope="session")
 def finetuned(tiny, trained, tmp_path_factory):
     """MODEL_DIR of the run `trained`, fine-tuned on three tasks. Not to be written to."""
-    folder = tmp_path_factory.mktemp("finetuned") / "run"
-    assert tiny.finetune(folder, trained) == 0
-    return folder
+
+    def make(folder):
+        assert tiny.finetune(folder / "run", trained) == 0
+
+    return shared(tmp_path_factory, "finetuned", make) / "run"

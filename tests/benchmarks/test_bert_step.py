@@ -28,4 +28,4 @@ def test_tiny_parts():
     )
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^\| ([^|]+) \| [\d.]+ \|", done.stdout, re.MULTILINE)
-    assert rows[0] == "encoder, forward and backward" and rows[-1] == "the whole step" and len(rows) == 6
+    assert rows[0] == "encoder, forward and backward" and rows[-1] == "the whole step" and len(rows) == 7

@@ -114,6 +114,7 @@ def test_killed_at_a_chosen_moment(tiny, trained, tmp_path, program, saved, seal
     same(tiny, run, trained)
 
 
+@pytest.mark.slow
 def test_signals(tiny, trained, tmp_path):
     """SIGTERM, started again, Ctrl-C, started again."""
     run = tmp_path / "run"
@@ -215,6 +216,7 @@ def test_finished_run_started_again(tiny, trained, tmp_path, capfd):
     same(tiny, run, trained)
 
 
+@pytest.mark.slow
 def test_more_steps(tiny, trained, tmp_path, capfd):
     """TRAIN_STEPS may grow: with a schedule that does not depend on it the longer run is the one that was never stopped."""
     run = tmp_path / "run"
@@ -224,6 +226,7 @@ def test_more_steps(tiny, trained, tmp_path, capfd):
     same(tiny, run, trained)
 
 
+@pytest.mark.slow
 def test_configuration_fed_back(tiny, trained, tmp_path):
     """config.gin is the whole recipe."""
     again = tmp_path / "again"

@@ -142,6 +142,7 @@ def test_nothing_to_continue_from(tiny, trained, tmp_path, capfd):
     assert "train.Run.continue_from: the checkpoint " in (said := capfd.readouterr().err) and "optimizer with its moments" in said
 
 
+@pytest.mark.slow
 def test_scanned_and_unrolled_take_over_from_each_other(tiny, trained, tmp_path):
     """Storage differs, canonical names and so the hash do not."""
     still = ["TRAIN_STEPS=1", "LEARNING_RATE=0.0", f"--gin_bindings=train.Run.init_from = '{trained}'"]

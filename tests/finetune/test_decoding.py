@@ -44,7 +44,7 @@ def close(found, wanted):
     np.testing.assert_allclose([answer.score for answer in found], [answer.score for answer in wanted], atol=1e-5)
 
 
-SEARCHES = [Stepwise(), Stepwise(Sampling(0.7, top_p=0.9)), BeamSearch(3, 0.6)]
+SEARCHES = [Stepwise(), pytest.param(Stepwise(Sampling(0.7, top_p=0.9)), marks=pytest.mark.slow), BeamSearch(3, 0.6)]
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=["greedy", "sampling", "beams"])
@@ -87,6 +87,7 @@ def test_scores_of_choices(one, eight):
         scorer(one[1], INPUTS[:2], [[[3]], [[3], []]])
 
 
+@pytest.mark.slow
 def test_a_decoder_generates_and_scores_on_eight_devices():
     config = decoder.Config(vocab_size=32, width=16, layers=2, heads=4, mlp_width=24, init_std=0.5)
     found = []

@@ -95,6 +95,7 @@ def test_scale_zero_is_plain(model, batch, plain):
         np.testing.assert_allclose(slope, plain[2][name], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
+@pytest.mark.slow
 def test_without_a_perturbation_the_gradient_is_plain(model, batch, plain):
     """The term is then twice the entropy, or 0 for a regression; and its gradient vanishes, as the symmetric KL's does."""
     _, loss, gradient = loss_and_gradient(SiFT(Multitask(HEADS), ascent=Ascent(0.0, 0.0)), model, batch)

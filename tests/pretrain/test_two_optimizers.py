@@ -25,6 +25,7 @@ def whole(tiny, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_both_halves_are_told_of_and_move(tiny, whole):
     both = [dict(tiny.lines(whole, name=name)) for name in ("loss", "0/loss", "1/loss")]
     assert list(both[0]) == [1, 2, 3, 4]

@@ -20,6 +20,7 @@ def seqio():
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_evaluator(seqio, finetuned_t5, tiny):
     data_dir, vocabulary = str(tiny.folder / "superglue"), str(finetuned_t5 / "vocabulary")
     names = [seqio_evaluation.register(tasks.find(name), data_dir, vocabulary, 24, 5) for name in ("boolq", "wsc")]

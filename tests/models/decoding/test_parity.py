@@ -91,6 +91,7 @@ def test_likelihood_is_teacher_forced(t5_model, cases):
     np.testing.assert_allclose(found.mean, np.asarray(found.total) / counts, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_decoder_goes_on_from_prompts_of_mixed_lengths(decoder_model, run):
     """Padded on the left; each token is the likeliest after all before it, by the call without a cache."""
     prompts = [[5, 6, 7, 8, 9], [12], [3, 4, 5]]

@@ -154,7 +154,7 @@ def gradients(objective, drawn, batch, term):
     return {name: float(jnp.abs(x).max()) for name, x in jax.jit(jax.grad(whole))(params).items()}
 
 
-@pytest.mark.parametrize("how", [sharing.tied, sharing.tokens, sharing.separate])
+@pytest.mark.parametrize("how", [sharing.tied, *(pytest.param(how, marks=pytest.mark.slow) for how in (sharing.tokens, sharing.separate))])
 def test_no_gradient_through_the_sampling(batch, how):
     """The discriminator's loss reaches the generator through what they share alone."""
     found = gradients(ReplacedTokens(HOW), drawn(pair, how), batch, "rtd")
