@@ -1,23 +1,12 @@
 """Our side of bert_step.py: the compiled step of the training loop, over random ids."""
 
-import importlib.util
-import pathlib
-import sys
-
-import worker
-
-if importlib.util.find_spec("rootstock") is None:  # nothing is installed: the checkout itself is the package
-    root = pathlib.Path(__file__).resolve().parent.parent
-    spec = importlib.util.spec_from_file_location("rootstock", root / "__init__.py", submodule_search_locations=[str(root)])
-    sys.modules["rootstock"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["rootstock"])
-
-import jax
 import numpy as np
+import ours
+import worker
 
 from rootstock.data.arrays import Arrays
 from rootstock.data.streams import Ordered
-from rootstock.engine import feed, optimizers, telemetry, train
+from rootstock.engine import optimizers, train
 from rootstock.models import bert
 from rootstock.pretrain.objectives.mlm import MaskedLM
 
@@ -54,33 +43,14 @@ def make_run(layers, width, heads, mlp_width, vocab_size, length, batch, dtype, 
     )
 
 
-def make(batch: int, **shape) -> worker.Step:
-    running = train.Running(make_run(batch=batch, **shape))
-    running.state = running.initial_state()
-    step = running.compile(batch)
-    data = feed.place(running.run.data, 0, batch, running.partitioner)
-
-    def steps(count: int) -> float:
-        for _ in range(count):
-            running.state, measured = step(running.state, data)
-        jax.block_until_ready(running.state)
-        return float(measured["loss"].total)
-
-    return steps
+def make(**shape) -> worker.Step:
+    return ours.stepping(make_run(**shape))
 
 
-def flops(batch: int, **shape) -> float:
+def flops(**shape) -> float:
     """Of a step."""
-    return train.Running(make_run(batch=batch, **shape)).flops(batch)
-
-
-def matrix_rate(size: int, dtype: str) -> float:
-    return telemetry.matrix_rate(jax.devices()[0], size, dtype)
-
-
-def device() -> str:
-    return f"jax {jax.__version__} on {jax.default_backend()}, {jax.devices()[0].device_kind}"
+    return train.Running(make_run(**shape)).flops(shape["batch"])
 
 
 if __name__ == "__main__":
-    worker.serve({"flops": flops, "matrix_rate": matrix_rate, "device": device}, make)
+    worker.serve({"flops": flops, "matrix_rate": ours.matrix_rate, "device": ours.device}, make)

@@ -18,6 +18,7 @@ import bert_step_ours
 import jax
 import jax.numpy as jnp
 import optax
+import ours
 
 from rootstock.engine import feed, flops, train
 from rootstock.engine.sockets import Context
@@ -37,9 +38,7 @@ def gradient(running: train.Running, loss):
 
 
 def built(shape: dict, **more) -> train.Running:
-    running = train.Running(bert_step_ours.make_run(**{"scan": False} | shape | more))
-    running.state = running.initial_state()
-    return running
+    return ours.started(bert_step_ours.make_run(**{"scan": False} | shape | more))
 
 
 def parts(shape: dict) -> dict[str, tuple[Callable, float, float]]:
@@ -132,12 +131,12 @@ def main() -> None:
     how = bert_step.plan("cpu", asked.tiny)
     ((length, batch),) = how["batches"].items()
     found = parts(dict(**how["model"], length=length, batch=batch, dtype=asked.dtype, dropout=asked.dropout))
-    rate, copying = bert_step_ours.matrix_rate(how["rate_size"], asked.dtype), copy_rate()
+    rate, copying = ours.matrix_rate(how["rate_size"], asked.dtype), copy_rate()
     seconds = {name: [] for name in found}
     for _ in range(asked.rounds + 1):
         for name, (call, *_) in found.items():
             seconds[name].append(timed(call))
-    print(f"{bert_step_ours.device()}; products {rate / 1e9:.0f} GFLOP/s, copying {copying / 1e9:.1f} GB/s\n")
+    print(f"{ours.device()}; products {rate / 1e9:.0f} GFLOP/s, copying {copying / 1e9:.1f} GB/s\n")
     print("| part | seconds | floor | GFLOP | MB |\n|---|---|---|---|---|")
     for name, (_, operations, moved) in found.items():
         floor = operations / rate + moved / copying

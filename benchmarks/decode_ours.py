@@ -1,8 +1,8 @@
 """Our side of decode.py: `finetune.decoding.Generator`, as the command `finetune.generate` uses it."""
 
-import checkout  # noqa: F401  first of all
 import jax
 import numpy as np
+import ours
 import t5_step_ours
 import worker
 
@@ -35,4 +35,4 @@ def make(length, target_length, batch, beams, **shape) -> worker.Step:
 
 
 if __name__ == "__main__":
-    worker.serve({"device": t5_step_ours.device}, make)
+    worker.serve({"device": ours.device}, make)

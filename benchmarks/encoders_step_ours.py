@@ -3,14 +3,14 @@
 import gc
 import resource
 
-import bert_step_ours
 import jax
 import numpy as np
+import ours
 import worker
 
 from rootstock.data.arrays import Arrays
 from rootstock.data.streams import Ordered
-from rootstock.engine import feed, optimizers, train
+from rootstock.engine import optimizers, train
 from rootstock.models import albert, bert, deberta, electra, modernbert, roberta
 from rootstock.models.layers import parameters
 from rootstock.pretrain.objectives.mlm import MaskedLM
@@ -56,18 +56,7 @@ def _training(kind, config, data, vocab_size) -> worker.Step:
         batch_size=size,
         clip_norm=1.0,
     )
-    running = train.Running(run)
-    running.state = running.initial_state()
-    step = running.compile(size)
-    placed = feed.place(run.data, 0, size, running.partitioner)
-
-    def steps(count: int) -> float:
-        for _ in range(count):
-            running.state, measured = step(running.state, placed)
-        jax.block_until_ready(running.state)
-        return float(measured["loss"].total)
-
-    return steps
+    return ours.stepping(run)
 
 
 def _inference(kind, config, data) -> worker.Step:
@@ -97,4 +86,4 @@ def forget() -> None:
 
 
 if __name__ == "__main__":
-    worker.serve({"device": bert_step_ours.device, "memory": memory, "forget": forget}, make)
+    worker.serve({"device": ours.device, "memory": memory, "forget": forget}, make)

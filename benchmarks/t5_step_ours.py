@@ -1,13 +1,12 @@
 """Our side of t5_step.py: the compiled step of the training loop, over random ids without padding."""
 
-import checkout  # noqa: F401  first of all
-import jax
 import numpy as np
+import ours
 import worker
 
 from rootstock.data.arrays import Arrays
 from rootstock.data.streams import Ordered
-from rootstock.engine import feed, optimizers, telemetry, train
+from rootstock.engine import optimizers, train
 from rootstock.models import t5
 from rootstock.models.layers import activations
 from rootstock.models.layers.mlp import GatedMLP
@@ -39,33 +38,14 @@ def make_run(length, target_length, batch, optimizer, **shape) -> train.Run:
     )
 
 
-def make(batch: int, **shape) -> worker.Step:
-    running = train.Running(make_run(batch=batch, **shape))
-    running.state = running.initial_state()
-    step = running.compile(batch)
-    data = feed.place(running.run.data, 0, batch, running.partitioner)
-
-    def steps(count: int) -> float:
-        for _ in range(count):
-            running.state, measured = step(running.state, data)
-        jax.block_until_ready(running.state)
-        return float(measured["loss"].total)
-
-    return steps
+def make(**shape) -> worker.Step:
+    return ours.stepping(make_run(**shape))
 
 
-def flops(batch: int, **shape) -> float:
+def flops(**shape) -> float:
     """Of a step."""
-    return train.Running(make_run(batch=batch, **shape)).flops(batch)
-
-
-def matrix_rate(size: int) -> float:
-    return telemetry.matrix_rate(jax.devices()[0], size, "float32")
-
-
-def device() -> str:
-    return f"jax {jax.__version__} on {jax.default_backend()}, {jax.devices()[0].device_kind}"
+    return train.Running(make_run(**shape)).flops(shape["batch"])
 
 
 if __name__ == "__main__":
-    worker.serve({"flops": flops, "matrix_rate": matrix_rate, "device": device}, make)
+    worker.serve({"flops": flops, "matrix_rate": ours.matrix_rate, "device": ours.device}, make)
