@@ -4,7 +4,9 @@ import checkout  # noqa: F401  first of all
 import jax
 import worker
 
-from rootstock.engine import feed, telemetry, train
+from rootstock.engine import feed, host_memory, telemetry, train
+
+host_memory.keep()  # as the commands do
 
 
 def started(run: train.Run) -> train.Running:

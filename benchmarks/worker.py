@@ -1,7 +1,7 @@
 """Timing in processes that take turns: each has its own threads and sits still while another is timed.
 
-A worker reads one variant a line from its input, as JSON, and answers with the seconds that one step of it took. The first request of a
-variant also builds it and takes two steps that are not counted.
+A worker reads one variant a line from its input, as JSON, and answers with the seconds that one step of it took. Every turn begins with a
+step that is not counted: while the others had theirs, the system took memory back. The first request of a variant also builds it.
 """
 
 import json
@@ -69,7 +69,7 @@ def _timed(make, variant, steps) -> dict[str, float]:
     name = json.dumps(variant, sort_keys=True)
     if name not in _built:
         _built[name] = make(**variant)
-        _built[name](2)
+    _built[name](1)
     cpu, begin = resource.getrusage(resource.RUSAGE_SELF).ru_utime, time.perf_counter()
     loss = _built[name](steps)
     seconds = time.perf_counter() - begin

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rootstock.engine import bindings as bound
-from rootstock.engine import signals
+from rootstock.engine import host_memory, signals
 from rootstock.engine.errors import INTERRUPTED, TRAINED, USER_MISTAKE, Stopped, Unwritten, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -29,6 +29,7 @@ RECIPES = PACKAGE / "gin_configs"
 
 def main(program: str, description: str, argv: Sequence[str] | None = None) -> int:
     """Parses flags, binds gin, trains; returns the exit code. The whole of `python -m rootstock.pretrain` and `... finetune`."""
+    host_memory.keep()
     flags = parse(program, description, sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _run(program, flags))
 

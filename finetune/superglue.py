@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rootstock.engine import launch
+from rootstock.engine import host_memory, launch
 from rootstock.engine.errors import TRAINED, UserError
 from rootstock.engine.progress import say
 
@@ -25,6 +25,7 @@ PROTOCOL = "rootstock.finetune.protocol.Protocol"
 
 def main(argv: Sequence[str] | None = None) -> int:
     program = "rootstock.finetune.superglue"
+    host_memory.keep()
     flags = launch.parse(program, __doc__.splitlines()[0], sys.argv[1:] if argv is None else argv)
     return launch.guarded(lambda: _run(flags))
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from rootstock.models.layers import activations, stack
+from rootstock.models.layers import activations, products, stack
 from rootstock.models.layers.attention import Attention
 from rootstock.models.layers.axes import constrain
 from rootstock.models.layers.dense import Dense, truncated_normal
@@ -190,7 +190,7 @@ class MaskedLMHead(nnx.Module):
 
     def __call__(self, hidden: Float[Array, "B S width"], table: Embedding) -> Float[Array, "B S vocab"]:
         scores = table.attend(self.norm(self.activation(self.transform(hidden))))
-        return constrain(scores + self.bias[...][None, None], "batch", "length", "vocab")
+        return constrain(products.plus(scores, self.bias[...]), "batch", "length", "vocab")
 
 
 class MaskedLM(nnx.Module):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from rootstock.models.layers import products
 from rootstock.models.layers.parameters import Initializer, parameter
 
 
@@ -61,11 +62,7 @@ class Dense(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "*batch features_in"]) -> Float[Array, "*batch features_out"]:
-        y = jnp.dot(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
+        y = products.times(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
         if self.bias is not None:
-            y = y + _broadcast(self.bias[...].astype(self.dtype), y)
+            y = products.plus(y, self.bias[...].astype(self.dtype))
         return y if self.delta is None else y + self.delta(x)
-
-
-def _broadcast(vector: Array, like: Array) -> Array:
-    return jnp.expand_dims(vector, tuple(range(like.ndim - 1)))
