@@ -6,9 +6,13 @@ narrower. The sum over all rows, a bias' gradient, takes up to forty times as lo
 (benchmarks/RESULTS.md). Values are the same everywhere; elsewhere XLA is left alone.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+_MANY = 2048  # rows from which a copy of the matrix is worth its time
 
 
 def times(x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs outputs"]) -> Float[Array, "*batch outputs"]:
@@ -35,7 +39,8 @@ def _times_backward(kept, gradient):
     rows = tuple(range(x.ndim - 1))
     narrow_first = x.shape[-1] <= gradient.shape[-1]  # the first is transposed
     of_kernel = jnp.tensordot(x, gradient, (rows, rows)) if narrow_first else jnp.tensordot(gradient, x, (rows, rows)).T
-    return jnp.dot(gradient, jax.lax.optimization_barrier(kernel.T)), of_kernel
+    transposed = kernel.T if math.prod(x.shape[:-1]) < _MANY else jax.lax.optimization_barrier(kernel.T)
+    return jnp.dot(gradient, transposed), of_kernel
 
 
 _times.defvjp(_times_forward, _times_backward)
