@@ -114,10 +114,9 @@ def test_init_from(tiny, trained, tmp_path):
     """Parameters come from the other run, moments and step do not; what `skip` names begins at random."""
     source = f"--gin_bindings=train.Run.init_from = '{trained}'"
     still = ["TRAIN_STEPS=1", "LEARNING_RATE=0.0", source]
-    assert tiny.run(tmp_path / "all", *still) == 0
-    assert tiny.hash(tmp_path / "all") == tiny.hash(trained)
-    assert tiny.run(tmp_path / "some", *still, "--gin_bindings=train.Run.skip = '^mlm/|pooler'") == 0
-    found, other = (checkpoints.to_host(checkpoints.read_params(folder)) for folder in (tmp_path / "some", trained))
+    assert tiny.run(tmp_path / "run", *still, "--gin_bindings=train.Run.skip = '^mlm/|pooler'") == 0
+    found, other = (checkpoints.to_host(checkpoints.read_params(folder)) for folder in (tmp_path / "run", trained))
+    assert found.keys() == other.keys()
     different = {name for name in other if not np.array_equal(found[name], other[name])}
     assert different and all("mlm/" in name or "pooler" in name for name in different)
 

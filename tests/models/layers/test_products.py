@@ -22,10 +22,11 @@ def arguments(lead, dtype):
     return tuple(jax.random.normal(key, shape).astype(dtype) for key, shape in zip(keys, shapes, strict=True))
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("backend, many", [("cpu", 0), ("cpu", 10**6), ("gpu", 0)])
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3), (0, 3)])
-def test_values_and_derivatives(monkeypatch, lead, backend):
+def test_values_and_derivatives(monkeypatch, lead, backend, many):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(products, "_MANY", many)
     given = arguments(lead, "float32")
     moved = tuple(jnp.cos(x) for x in given)
 
