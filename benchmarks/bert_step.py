@@ -11,11 +11,9 @@ Prints a Markdown table. Synthetic batches; the package need not be installed.
 """
 
 import argparse
-import os
-import statistics
 import sys
 
-from worker import Worker
+import sides
 
 SMALL = dict(layers=4, width=512, heads=8, mlp_width=2048, vocab_size=30522)
 BASE = dict(layers=12, width=768, heads=12, mlp_width=3072, vocab_size=30522)
@@ -45,17 +43,6 @@ def variants(plan: dict, device: str, length: int, dropout: float) -> dict[str, 
     return found
 
 
-def measure(workers: dict[str, Worker], asked: dict[str, tuple[str, dict]], rounds: int, steps: int) -> dict[str, dict[str, float]]:
-    """Medians of seconds and of CPU seconds a step, and the last loss. The first round, which builds everything, is thrown away."""
-    answers = {name: [] for name, (side, _) in asked.items() if side in workers}
-    for _ in range(rounds + 1):
-        for name, found in answers.items():
-            side, variant = asked[name]
-            found.append(workers[side].ask(variant=variant, steps=steps))
-    median = lambda found, what: statistics.median(answer[what] for answer in found[1:])
-    return {name: {what: median(found, what) for what in ("seconds", "cpu", "loss")} for name, found in answers.items()}
-
-
 def table(plan: dict, length: int, dropout: float, measured: dict, flops: float, rates: dict[str, float]) -> str:
     """Markdown. Ratios are to our best step of the same dropout; only our operations are counted: only we have a share of the rate."""
     tokens = plan["batches"][length] * length
@@ -81,35 +68,20 @@ def headline(measured: dict) -> str:
     return "; ".join(said)
 
 
-def start(flags: argparse.Namespace) -> dict[str, Worker]:
+def start(flags: argparse.Namespace) -> dict[str, sides.Worker]:
     """Our worker, and the peer's where its packages are."""
-    if flags.device == "cpu":
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.cores])
-        on = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    else:
-        on = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # the peer needs room too
-    workers = {"ours": Worker(sys.executable, "bert_step_ours.py", on)}
-    device = workers["ours"].ask(question="device")["answer"]
-    if flags.device == "gpu" and "on gpu" not in device and not flags.tiny:
+    # On a GPU the peer needs room too.
+    on = sides.on_cpu(flags.cores) if flags.device == "cpu" else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    workers = sides.start({"ours": (sys.executable, "bert_step_ours.py", on), "peer": (flags.peer_python, "bert_step_peer.py", on)})
+    if flags.device == "gpu" and "on gpu" not in (device := workers["ours"].ask(question="device")["answer"]) and not flags.tiny:
         sys.exit(f"--device=gpu, but there is no GPU: {device}")
-    print(device)
-    try:
-        peer = Worker(flags.peer_python, "bert_step_peer.py", on)
-        print(peer.ask(question="device")["answer"], flush=True)
-        workers["peer"] = peer
-    except (RuntimeError, OSError) as error:
-        print(f"no peer: {flags.peer_python} could not run it ({error}); it needs torch and transformers")
     return workers
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = sides.parser(__doc__, rounds=7)
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dropouts", default="0,0.1")
-    parser.add_argument("--peer_python", default=sys.executable)
-    parser.add_argument("--tiny", action="store_true", help="a toy model: shows that everything runs, not how fast")
     flags = parser.parse_args(arguments)
     todo, workers = plan(flags.device, flags.tiny), start(flags)
     ask = lambda **request: workers["ours"].ask(**request)["answer"]
@@ -118,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     for length in todo["batches"]:
         for dropout in map(float, flags.dropouts.split(",")):
             asked = variants(todo, flags.device, length, dropout)
-            measured = measure(workers, asked, flags.rounds, todo["steps"])
+            measured = sides.measure(workers, asked, flags.rounds, todo["steps"])
             flops = ask(question="flops", **next(iter(asked.values()))[1])
             print(table(todo, length, dropout, measured, flops, rates), headline(measured), sep="\n\n", flush=True)
     for worker in workers.values():

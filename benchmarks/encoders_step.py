@@ -10,12 +10,9 @@ nothing else. PYTHON is an interpreter with torch and transformers, by default t
 Prints a Markdown table. Random ids without padding; the package need not be installed.
 """
 
-import argparse
-import os
 import sys
 
-from bert_step import measure
-from worker import Worker
+import sides
 
 FAMILIES = ("bert", "roberta", "electra", "albert", "deberta_v1", "deberta_v3", "modernbert")
 SMALL = dict(layers=4, width=512, heads=8, mlp_width=2048, vocab_size=30522)
@@ -37,9 +34,9 @@ def variants(only: tuple[str, ...], dtypes: tuple[str, ...], tiny: bool) -> list
     return found
 
 
-def memory(python: str, script: str, variant: dict, on: dict[str, str]) -> float:
-    """Peak resident size in GB of a process of its own that takes three steps."""
-    worker = Worker(python, script, on)
+def memory(how: tuple[str, str, dict[str, str]], variant: dict) -> float:
+    """Peak resident size in GB of a process of its own that takes two steps."""
+    worker = sides.Worker(*how)
     try:
         worker.ask(variant=variant, steps=1)
         return worker.ask(question="memory")["answer"] / 1e9
@@ -59,33 +56,21 @@ def row(variant: dict, measured: dict, sizes: dict[str, float]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = sides.parser(__doc__, rounds=5)
     parser.add_argument("--only", default=",".join(FAMILIES))
     parser.add_argument("--dtypes", default="float32,bfloat16")
     parser.add_argument("--no_memory", action="store_true", help="leave the processes out that measure memory")
-    parser.add_argument("--peer_python", default=sys.executable)
-    parser.add_argument("--tiny", action="store_true", help="toy models: shows that everything runs, not how fast")
     flags = parser.parse_args(arguments)
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.cores])
-    on = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    pythons = {"ours": (sys.executable, "encoders_step_ours.py"), "peer": (flags.peer_python, "encoders_step_peer.py")}
-    workers = {}
-    for side, where in pythons.items():
-        try:
-            worker = Worker(*where, on)
-            print(worker.ask(question="device")["answer"], flush=True)
-            workers[side] = worker
-        except (RuntimeError, OSError) as error:
-            print(f"no {side}: {where[0]} could not run it ({error}); it needs torch and transformers")
+    on = sides.on_cpu(flags.cores)
+    found = {"ours": (sys.executable, "encoders_step_ours.py", on), "peer": (flags.peer_python, "encoders_step_peer.py", on)}
+    workers = sides.start(found)
     print(
         "\n| family | what | dtype | batch | ours, s | peer, s | times | goal | ours, GB | peer, GB |"
         "\n|---|---|---|---|---|---|---|---|---|---|"
     )
     for variant in variants(tuple(flags.only.split(",")), tuple(flags.dtypes.split(",")), flags.tiny):
-        measured = measure(workers, {side: (side, variant) for side in workers}, flags.rounds, 1)
-        sizes = {} if flags.no_memory else {side: memory(*pythons[side], variant, on) for side in workers}
+        measured = sides.measure(workers, {side: (side, variant) for side in workers}, flags.rounds)
+        sizes = {} if flags.no_memory else {side: memory(found[side], variant) for side in workers}
         print(row(variant, measured, sizes), flush=True)
         for worker in workers.values():
             worker.ask(question="forget")

@@ -7,7 +7,6 @@ step that is not counted: while the others had theirs, the system took memory ba
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,32 +15,6 @@ from typing import Any
 Step = Callable[[int], float]  # takes so many steps, waits for the last, gives its loss
 
 _built: dict[str, Step] = {}  # at the far end, by variant
-
-
-class Worker:
-    """The near end: a process running `script` under `python`."""
-
-    def __init__(self, python: str, script: str, environment: Mapping[str, str] | None = None):
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), script)
-        self.process = subprocess.Popen(
-            [python, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
-        )
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Raises RuntimeError with the reason if the worker could not do it, or is gone."""
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # what follows says so
-        answer = json.loads(self.process.stdout.readline() or '{"error": "the process ended"}')
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def serve(answers: Mapping[str, Callable[..., Any]], make: Callable[..., Step]) -> None:

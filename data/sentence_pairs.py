@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +31,8 @@ from rootstock.data.text import DocumentTask, documents_of
 from rootstock.data.vocabularies import Vocabulary
 
 Sentences = list[list[int]]  # a document
+Pair = tuple[list[int], list[int], bool]  # A, B and the label
+Elsewhere = Callable[[int, random.Random], list[int]]  # about so many pieces of another document
 
 _BATCH = 64
 _SHORTEST = 2  # pieces: one for each side
@@ -63,14 +65,25 @@ class PairTask(DocumentTask):
         blocks = enumerate(batched(documents_of(self, split, counts), self.block))
         return (functools.partial(_rows, self, split, number, texts) for number, texts in blocks)
 
-    @abc.abstractmethod
-    def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
-        """The pairs of one document of a block, already cut to the row, with their labels."""
-
-    def target(self, chance: random.Random) -> int:
-        """How many pieces are gathered for the pairs of a document."""
+    def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[Pair]:
+        """The pairs of one document of a block."""
+        document, start = block[index], 0
         room = self.length - framing.PAIR
-        return chance.randint(_SHORTEST, room) if chance.random() < self.short_seq_prob else room
+        target = chance.randint(_SHORTEST, room) if chance.random() < self.short_seq_prob else room
+        elsewhere = functools.partial(_from_elsewhere, block, index)
+        while start < len(document):
+            chunk = document[start : _gathered(document, start, target)]
+            pair, used = self.pair(chunk, target, elsewhere, chance)
+            start += used
+            if pair is not None:
+                yield pair
+
+    @abc.abstractmethod
+    def pair(self, chunk: Sentences, target: int, elsewhere: Elsewhere, chance: random.Random) -> tuple[Pair | None, int]:
+        """A pair of some sentences, already cut to the row, or None; and how many of the sentences are used up."""
+
+    def fitted(self, a: list[int], b: list[int], chance: random.Random) -> tuple[list[int], list[int]]:
+        return _fitted(a, b, self.length - framing.PAIR, chance)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,23 +98,12 @@ class SentencePairTask(PairTask):
     def name(self) -> str:
         return "sentence_pairs"
 
-    def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
-        target = self.target(chance)
-        document = block[index]
-        start = 0
-        while start < len(document):
-            end = _gathered(document, start, target)
-            chunk = document[start:end]
-            split = chance.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
-            a = _joined(chunk[:split])
-            is_random = len(chunk) == 1 or chance.random() < self.random_next_prob
-            if is_random:
-                b = _from_elsewhere(block, index, target - len(a), chance)
-                start += split
-            else:
-                b = _joined(chunk[split:])
-                start = end
-            yield *_fitted(a, b, self.length - framing.PAIR, chance), is_random
+    def pair(self, chunk: Sentences, target: int, elsewhere: Elsewhere, chance: random.Random) -> tuple[Pair, int]:
+        split = chance.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
+        a = _joined(chunk[:split])
+        if len(chunk) == 1 or chance.random() < self.random_next_prob:
+            return (*self.fitted(a, elsewhere(target - len(a), chance), chance), True), split
+        return (*self.fitted(a, _joined(chunk[split:]), chance), False), len(chunk)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,19 +118,13 @@ class SentenceOrderTask(PairTask):
     def name(self) -> str:
         return "sentence_order"
 
-    def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
-        target = self.target(chance)
-        document = block[index]
-        start = 0
-        while start < len(document):
-            end = _gathered(document, start, target)
-            chunk, start = document[start:end], end
-            if len(chunk) == 1:
-                continue
-            split = chance.randint(1, len(chunk) - 1)
-            first, second = _fitted(_joined(chunk[:split]), _joined(chunk[split:]), self.length - framing.PAIR, chance)
-            is_swapped = chance.random() < self.swap_prob
-            yield (second, first, True) if is_swapped else (first, second, False)
+    def pair(self, chunk: Sentences, target: int, elsewhere: Elsewhere, chance: random.Random) -> tuple[Pair | None, int]:
+        if len(chunk) == 1:
+            return None, 1
+        split = chance.randint(1, len(chunk) - 1)
+        first, second = self.fitted(_joined(chunk[:split]), _joined(chunk[split:]), chance)
+        is_swapped = chance.random() < self.swap_prob
+        return ((second, first, True) if is_swapped else (first, second, False)), len(chunk)
 
 
 def _gathered(document: Sentences, start: int, target: int) -> int:

@@ -24,20 +24,6 @@ def model():
     return graphdef, params | {"mlm/bias": jax.random.normal(jax.random.key(1), (23,))}
 
 
-@pytest.fixture(scope="module")
-def batch():
-    draws = np.random.default_rng(0)
-    present = np.arange(12) < np.array([[12], [7], [0], [9]])
-    integers = dict(
-        input_ids=draws.integers(5, 23, (4, 12)) * present,
-        segment_ids=present,
-        positions=np.arange(12) * present,
-        token_type_ids=present * (np.arange(12) > 5),
-        is_random_next=np.array([1, 0, 0, 1]),
-    )
-    return {name: jnp.asarray(x, jnp.int32) for name, x in integers.items()} | {"weight": jnp.asarray([1.0, 1.0, 0.0, 1.0])}
-
-
 def terms(objective, model, batch, params=None):
     graphdef, own = model
 

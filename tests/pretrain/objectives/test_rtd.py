@@ -50,19 +50,6 @@ def drawn(make, *how):
     return graphdef, jax.jit(lambda key: parameters.split(build(key))[1])(jax.random.key(0))
 
 
-@pytest.fixture(scope="module")
-def batch():
-    draws = np.random.default_rng(0)
-    present = np.arange(12) < np.array([[12], [7], [0], [9]])
-    integers = dict(
-        input_ids=draws.integers(5, 23, (4, 12)) * present,
-        segment_ids=present,
-        positions=np.arange(12) * present,
-        token_type_ids=np.zeros((4, 12)),
-    )
-    return {name: jnp.asarray(x, jnp.int32) for name, x in integers.items()} | {"weight": jnp.asarray([1.0, 1.0, 0.0, 1.0])}
-
-
 def losses(objective, drawn, batch, params=None):
     graphdef, own = drawn
 
