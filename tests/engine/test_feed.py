@@ -97,7 +97,7 @@ def test_uneven_batches(partitioners):
 
 def test_the_share_of_time_spent_waiting_is_measured(tiny, tmp_path, monkeypatch):
     """A reader that is slower than the step shows in the metric `waiting`, in the goodput and in the report."""
-    read, seconds = Shuffled.batch, 0.5
+    read, seconds = Shuffled.batch, 0.25
     monkeypatch.setattr(Shuffled, "batch", lambda *args: time.sleep(seconds) or read(*args))
     assert tiny.run(tmp_path / "run", "TRAIN_STEPS=8") == 0
     shares = [value for _, value in tiny.lines(tmp_path / "run", name="waiting")]

@@ -67,23 +67,20 @@ REAL = np.array([[1] * 7 + [0] * 5, [1] * 12], np.int32)
 def results():
     """For every case and way: outputs with equal experts, with different ones, the MLP's output and the weights of each token's experts."""
 
-    def everything(x):
-        found = {}
-        for case, options in CASES.items():
-            for way, go in WAYS.items():
-                layer, dense = build({**options, "dispatch": go})
-                same = copied(layer, dense)
-                segments = jnp.asarray(REAL) if case.startswith("padding") else None
-                groups = mixture._groups(2, 12, layer.mixture.group_size)
-                probabilities = jax.nn.softmax(layer.logits(x.reshape(*groups, WIDTH), None))
-                routed = jnp.ones(groups, bool) if segments is None else (segments > 0).reshape(groups)
-                routes = layer.rule.route(probabilities, routed, layer._places(groups[1], go, training=False))
-                total = routes.masks()[1].sum((2, 3)).reshape(x.shape[:2])
-                found[case, way] = dict(same=same(x, None, segments), layer=layer(x, None, segments), dense=dense(x), total=total)
-        return list(found.values())
+    built = {(case, way): build({**CASES[case], "dispatch": go}) for case in CASES for way, go in WAYS.items()}
 
-    values = jax.device_get(jax.jit(everything)(X))
-    return dict(zip([(case, way) for case in CASES for way in WAYS], values, strict=True))
+    def one(x, case, way, layer, dense):
+        same = copied(layer, dense)
+        segments = jnp.asarray(REAL) if case.startswith("padding") else None
+        groups = mixture._groups(2, 12, layer.mixture.group_size)
+        probabilities = jax.nn.softmax(layer.logits(x.reshape(*groups, WIDTH), None))
+        routed = jnp.ones(groups, bool) if segments is None else (segments > 0).reshape(groups)
+        routes = layer.rule.route(probabilities, routed, layer._places(groups[1], WAYS[way], training=False))
+        total = routes.masks()[1].sum((2, 3)).reshape(x.shape[:2])
+        return dict(same=same(x, None, segments), layer=layer(x, None, segments), dense=dense(x), total=total)
+
+    values = jax.device_get(jax.jit(lambda x: [one(x, *name, *made) for name, made in built.items()])(X))
+    return dict(zip(built, values, strict=True))
 
 
 def close(a, b, atol=1e-5):
