@@ -13,6 +13,7 @@ from rootstock.models.layers.axes import constrain
 from rootstock.models.layers.dense import Dense
 from rootstock.models.layers.dropout import dropout
 from rootstock.models.layers.parameters import Initializer
+from rootstock.models.layers.products import plus
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 Rotation = Callable[[Float[Array, "B L H D"], Int[Array, "B L"]], Float[Array, "B L H D"]]
@@ -84,7 +85,8 @@ def _cudnn_takes(q: Array, k: Array, dropping: bool) -> bool:
 def _xla(q, k, v, bias, mask, scale, rate, key):
     scores = jnp.einsum("bqhd,bkhd->bhqk", q * jnp.asarray(scale, q.dtype), k, preferred_element_type=jnp.float32)
     if bias is not None:
-        scores = scores + bias.astype(jnp.float32)
+        bias = bias.astype(jnp.float32)
+        scores = plus(scores, bias[0]) if bias.shape == (1, *scores.shape[1:]) else scores + bias
     scores = tap.tap("scores", scores)
     if mask is not None:
         scores = jnp.where(mask, scores, MASKED)

@@ -20,8 +20,8 @@ def times(x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs outputs
     return _times(x, kernel) if jax.default_backend() == "cpu" else jnp.dot(x, kernel)
 
 
-def plus(y: Float[Array, "*batch outputs"], bias: Float[Array, " outputs"]) -> Float[Array, "*batch outputs"]:
-    """y + b for every row. On a CPU as `times`."""
+def plus(y: Float[Array, "*batch outputs"], bias: Float[Array, "..."]) -> Float[Array, "*batch outputs"]:
+    """y + b, whose shape is that of y without some leading axes. On a CPU as `times`."""
     return _plus(y, bias) if jax.default_backend() == "cpu" else y + _rows(bias, y)
 
 
@@ -52,16 +52,16 @@ def _plus(y, bias):
 
 
 def _plus_forward(y, bias):
-    return y + _rows(bias, y), None
+    return y + _rows(bias, y), bias
 
 
-def _plus_backward(_, gradient):
-    rows = gradient.ndim - 1
-    return gradient, jnp.tensordot(jnp.ones(gradient.shape[:-1], gradient.dtype), gradient, rows)
+def _plus_backward(bias, gradient):
+    rows = gradient.ndim - bias.ndim
+    return gradient, jnp.tensordot(jnp.ones(gradient.shape[:rows], gradient.dtype), gradient, rows)
 
 
 _plus.defvjp(_plus_forward, _plus_backward)
 
 
 def _rows(bias: Array, y: Array) -> Array:
-    return jnp.expand_dims(bias, tuple(range(y.ndim - 1)))
+    return jnp.expand_dims(bias, tuple(range(y.ndim - bias.ndim)))

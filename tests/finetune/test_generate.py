@@ -77,8 +77,9 @@ def test_a_line_an_answer(t5_dir, command, tmp_path, capsys):
     blueprint, params = load(t5_dir)
     texts, model = Texts(vocabularies.load(t5_dir / "vocabulary"), blueprint.model), blueprint.merge(params)
     inputs, before, score = jnp.asarray(texts.inputs(TEXTS[:1])[0], jnp.int32), [0], 0.0
+    after = jax.jit(lambda inputs, before: jax.nn.log_softmax(model(inputs, before).logits[0]))
     while len(before) <= 5 and texts.end_id not in before:
-        log_p = jax.nn.log_softmax(model(inputs, jnp.asarray([before], jnp.int32)).logits[0, -1])
+        log_p = after(inputs, jnp.asarray([before + [0] * (6 - len(before))], jnp.int32))[len(before) - 1]
         before.append(int(log_p.argmax()))
         score += float(log_p.max())
     assert rows[0]["output"] == texts.text([token for token in before[1:] if token != texts.end_id])

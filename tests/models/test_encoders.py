@@ -92,7 +92,7 @@ def test_scanned_equals_unrolled(name):
 def test_shared_layers_are_copies():
     """ALBERT equals a BERT whose layers are copies of the groups, and its gradient is the sum of the copies' gradients."""
     config = FAMILIES["albert"][1]
-    shared = parameters.split(albert.Encoder(config, jax.random.key(0)))[1]
+    shared = jax.jit(lambda key: parameters.split(albert.Encoder(config, key))[1])(jax.random.key(0))
     plain = bert.Config(**SMALL, max_length=16, embedding_width=8, activation=config.activation, scan=False)
     graphdefs = [
         nnx.split(parameters.abstract(make), nnx.Param)[0]
@@ -108,7 +108,8 @@ def test_shared_layers_are_copies():
         return lambda params: jnp.square(parameters.merge(graphdef, params)(ids)).sum()
 
     copies = {name: shared[source] for name, source in sources.items()}
-    values, gradients = zip(*(jax.value_and_grad(loss(g))(p) for g, p in zip(graphdefs, (shared, copies), strict=True)), strict=True)
+    found = [jax.jit(jax.value_and_grad(loss(g)))(p) for g, p in zip(graphdefs, (shared, copies), strict=True)]
+    values, gradients = zip(*found, strict=True)
     np.testing.assert_allclose(*values, rtol=1e-6)
     summed = {}
     for name, source in sources.items():

@@ -39,6 +39,17 @@ def test_values_and_derivatives(monkeypatch, lead, backend, many):
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_bias_of_more_axes(monkeypatch, backend):
+    """As attention's scores [B, H, Q, K] have one of [H, Q, K]."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    y, bias, factor = (jax.random.normal(jax.random.key(seed), shape) for seed, shape in enumerate([(3, 2, 4, 5), (2, 4, 5), (3, 2, 4, 5)]))
+    value, (of_y, of_bias) = jax.value_and_grad(lambda *given: (products.plus(*given) * factor).sum(), argnums=(0, 1))(y, bias)
+    np.testing.assert_allclose(value, ((y + bias[None]) * factor).sum(), rtol=1e-5)
+    np.testing.assert_array_equal(of_y, factor)
+    np.testing.assert_allclose(of_bias, factor.sum(0), rtol=1e-6, atol=1e-6)
+
+
 def test_half_precision():
     given = arguments((2, 3), "bfloat16")
     gradients = [jax.grad(lambda *given, f=f: f(*given).astype(jnp.float32).sum(), argnums=(0, 1, 2))(*given) for f in (ours, plain)]
