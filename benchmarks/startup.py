@@ -2,9 +2,9 @@
 
     python benchmarks/startup.py [--layers=4,24] [--rounds=5]
 
-Prints: the time to import the core in a fresh process; the time from nothing to the end of the first step for each depth (scanned layers,
-so it should hardly grow); the loop's seconds a step beside those of the compiled step alone, alternating in one process, medians.
-Synthetic batches, no TensorFlow.
+Prints: the time to import the core in a fresh process; the time from nothing to the end of the first step for each depth, in turns
+(scanned layers, so it should hardly grow; two rows a batch, so that the step itself takes no time); the loop's seconds a step beside
+those of the compiled step alone, alternating in one process. Medians. Synthetic batches, no TensorFlow.
 """
 
 import argparse
@@ -76,10 +76,10 @@ import sys, tempfile, jax
 sys.path.insert(0, {__file__.rpartition("/")[0]!r})
 import startup
 from rootstock.engine import feed, train
-running = train.Running(startup.make_run(tempfile.mkdtemp(), {layers}, 1))
+running = train.Running(startup.make_run(tempfile.mkdtemp(), {layers}, 1, batch=2))
 running.state = running.initial_state()
-step = running.compile(16)
-jax.block_until_ready(step(running.state, feed.place(running.run.data, 0, 16, running.partitioner)))
+step = running.compile(2)
+jax.block_until_ready(step(running.state, feed.place(running.run.data, 0, 2, running.partitioner)))
 """
     return fresh(code)
 
@@ -114,9 +114,10 @@ def main() -> None:
     flags = parser.parse_args()
     results = {"core import, s": statistics.median(fresh(CORE) for _ in range(flags.rounds))}
     depths = [int(layers) for layers in flags.layers.split(",")]
-    for layers in depths:
-        results[f"first step of {layers} layers, s"] = statistics.median(first_step(layers) for _ in range(3))
-    results["growth"] = results[f"first step of {depths[-1]} layers, s"] / results[f"first step of {depths[0]} layers, s"]
+    taken = [[first_step(layers) for layers in depths] for _ in range(flags.rounds)]
+    medians = [statistics.median(of_depth) for of_depth in zip(*taken, strict=True)]
+    results |= {f"first step of {layers} layers, s": median for layers, median in zip(depths, medians, strict=True)}
+    results["growth"] = medians[-1] / medians[0]
     loop, bare = loop_overhead(flags.rounds)
     results |= {"loop, s a step": loop, "bare step, s": bare, "overhead": loop / bare - 1}
     print(json.dumps({name: round(value, 4) for name, value in results.items()}, indent=2))
