@@ -20,6 +20,7 @@ from rootstock.engine.state import Blueprint
 from rootstock.models.decoding.likelihood import Likelihood, likelihood
 from rootstock.models.decoding.protocol import Generated, Generative, Search
 from rootstock.models.decoding.stepwise import Stepwise
+from rootstock.models.layers import stack
 from rootstock.models.layers.axes import constrained_by
 from rootstock.models.layers.parameters import Params
 
@@ -65,7 +66,9 @@ class Generator:
 
         def run(params: Params, ids: Int[Array, "B L"], segments: Int[Array, "B L"], numbers: Int[Array, "B"]) -> Generated:
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
-            return search(blueprint.merge(params), ids, segments, keys, length=length, end_id=end_id, pad_id=pad_id)
+            model = blueprint.merge(params)
+            model = stack.unrolled(model) if jax.default_backend() == "cpu" else model
+            return search(model, ids, segments, keys, length=length, end_id=end_id, pad_id=pad_id)
 
         self._run = jax.jit(run, out_shardings=blueprint.partitioner.replicated)
 

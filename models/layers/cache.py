@@ -50,7 +50,7 @@ class Cache:
 
         def pick(x):
             grouped = x.reshape(x.shape[0], groups, places, *x.shape[2:])
-            picked = jax.vmap(lambda rows, which: rows[:, which], in_axes=(1, 0), out_axes=1)(grouped, chosen)
+            picked = jax.vmap(jax.vmap(lambda rows, which: rows[which]), in_axes=(0, None))(grouped, chosen)
             return constrain(picked.reshape(x.shape), *_AXES)
 
         return jax.tree.map(pick, self)

@@ -139,6 +139,23 @@ class Shared(Stack):
             yield group * self.times, (group + 1) * self.times, [getattr(self, str(group))], functools.partial(_repeat, self.times)
 
 
+def unrolled(model: nnx.Module) -> nnx.Module:
+    """`model`, changed so that every layer of its stacks stands alone: for a loop around them, in which a scan would copy the parameters
+    of each layer at every turn.
+    """
+    for part in [part for _, part in nnx.iter_graph(model) if isinstance(part, Stack)]:
+        for start, period, repeats in _starts(part.runs):
+            for first in range(start, start + period) if repeats > 1 else ():
+                name = _part(start, first, period, repeats)
+                graphdef, state = nnx.split(getattr(part, name))
+                delattr(part, name)
+                for index in range(repeats):
+                    alone = nnx.merge(graphdef, jax.tree.map(lambda x, index=index: x[index], state))
+                    setattr(part, str(first + index * period), alone)
+        part.runs = ((sum(period * repeats for period, repeats in part.runs), 1),)
+    return model
+
+
 def _unroll(modules, carry, shared, per_layer, want, remat, method):
     recorded = []
     for index, module in enumerate(modules):

@@ -87,6 +87,16 @@ def test_every_layout_is_the_plain_loop(runs, remat):
         np.testing.assert_allclose(grads[name], grad, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("runs", LAYOUTS, ids=str)
+def test_unrolled_is_the_same_model(runs):
+    model = build(runs)
+    shared, per_layer = {"scale": 1.5}, {"shift": jnp.linspace(-1, 1, 8)}
+    before, canonical = model.layers.run(jnp.ones(3), shared, per_layer), stack.unstack(parameters.split(model)[1])
+    found = parameters.split(stack.unrolled(model))[1]
+    assert found.keys() == canonical.keys() and all((found[name] == canonical[name]).all() for name in found)
+    np.testing.assert_allclose(model.layers.run(jnp.ones(3), shared, per_layer), before, rtol=1e-6)
+
+
 def test_layouts_draw_the_same_layers():
     models = [stack.unstack(parameters.split(build(runs))[1]) for runs in LAYOUTS]
     for other in models[1:]:
