@@ -152,7 +152,7 @@ def compile_step(step: Callable, blueprint: Blueprint, state: TrainState, batch:
     The state is donated and keeps its layout; metrics come back replicated.
     """
     partitioner = blueprint.partitioner
-    key = jax.device_put(key, partitioner.replicated)
+    key = jax.jit(lambda: key, out_shardings=partitioner.replicated)()  # device_put takes no keys to the devices of other processes
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     shardings = jax.tree.map(lambda x: x.sharding, state)
     with constrained_by(partitioner.constraint()):

@@ -148,7 +148,9 @@ def test_steps_are_the_same_on_every_mesh_and_in_micro_batches(toy, curve, where
     for here, there in zip(trained(toy, where, sparse_bert(), parts), curve, strict=True):
         assert here.keys() == there.keys()
         for name, value in there.items():
-            assert here[name] == pytest.approx(value, abs=2e-5, rel=2e-5), name
+            if parts == 1 or name not in ("busiest", "idlest"):  # extremes of the means over a whole batch, not of those over its parts
+                assert here[name] == pytest.approx(value, abs=2e-5, rel=2e-5), name
+        assert here["busiest"] >= there["busiest"] - 2e-5 and here["idlest"] <= there["idlest"] + 2e-5
 
 
 def test_a_model_without_additions_keeps_its_objective():
