@@ -16,9 +16,9 @@ UPDATES = {"adafactor": lambda: optimizers.adafactor(1e-3), "adamw": lambda: opt
 
 
 def config(layers, width, heads, head_dim, mlp_width, vocab_size, dropout=0.0) -> t5.Config:
-    """T5 1.1."""
+    """T5 1.1. Few layers on a CPU: unrolled they are faster than in a scan, whose slices are copied."""
     sizes = dict(layers=layers, width=width, heads=heads, head_dim=head_dim, mlp_width=mlp_width, vocab_size=vocab_size)
-    return t5.Config(**sizes, mlp=GatedMLP, activation=activations.gelu_tanh, tied=False, dropout=dropout)
+    return t5.Config(**sizes, mlp=GatedMLP, activation=activations.gelu_tanh, tied=False, dropout=dropout, scan=False)
 
 
 def make_run(length, target_length, batch, optimizer, **shape) -> train.Run:
