@@ -1,6 +1,7 @@
 """The near end of the benchmarks: the sides are processes that take turns; `worker.py` is their far end."""
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -23,11 +24,9 @@ class Worker:
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Raises RuntimeError with the reason if the worker could not do it, or is gone."""
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the missing answer says so
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # what follows says so
         answer = json.loads(self.process.stdout.readline() or '{"error": "the process ended"}')
         if "error" in answer:
             raise RuntimeError(answer["error"])

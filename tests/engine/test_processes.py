@@ -10,6 +10,7 @@ import numpy as np
 from rootstock.engine import checkpoints
 
 PLAIN = ["TRAIN_STEPS=4", "--gin_bindings=bert.Config.dropout = 0.0", "--gin_bindings=bert.Config.attention_dropout = 0.0"]
+COUNT = 2
 PATIENCE = 180  # seconds; a process that waits for one that has died would wait for ever
 
 
@@ -19,13 +20,13 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def together(tiny, folder, count=2):
-    """Trains in `count` processes of one device each; what the first said."""
+def together(tiny, folder):
+    """Trains in COUNT processes of one device each; what the first said."""
     one_device = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
     address = f"--coordinator_address=127.0.0.1:{free_port()}"
     running = []
-    for index in range(count):
-        where = [address, f"--process_count={count}", f"--process_index={index}"]
+    for index in range(COUNT):
+        where = [address, f"--process_count={COUNT}", f"--process_index={index}"]
         command = [sys.executable, "-m", "rootstock.pretrain", *tiny.flags(folder, *PLAIN), *where]
         environment = os.environ | {"XLA_FLAGS": one_device}
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
@@ -34,7 +35,7 @@ def together(tiny, folder, count=2):
     finally:
         for process in running:
             process.kill()
-    assert [process.returncode for process in running] == [0] * count, said
+    assert [process.returncode for process in running] == [0] * COUNT, said
     return said[0]
 
 

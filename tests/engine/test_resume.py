@@ -3,11 +3,13 @@
 import os
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
-from rootstock.engine import checkpoints, launch, model_dir, resume
+from rootstock.engine import checkpoints, launch, load, model_dir, resume, train
 from rootstock.engine.errors import UserError
+from rootstock.tools.inspect import parameter_hash
 
 STEPS = "TRAIN_STEPS=24"
 
@@ -111,7 +113,10 @@ def test_kept(trained):
 
 
 def test_init_from(tiny, trained, tmp_path):
-    """Parameters come from the other run, moments and step do not; what `skip` names begins at random."""
+    """Parameters come from the other run, moments and step do not; what `skip` names begins at random, by default nothing."""
+    blueprint, params = load.load(trained)
+    drawn = blueprint.init_params(jax.random.key(1))
+    assert parameter_hash(resume.take_over(blueprint, drawn, trained, train.Run.skip)) == parameter_hash(params) != parameter_hash(drawn)
     source = f"--gin_bindings=train.Run.init_from = '{trained}'"
     still = ["TRAIN_STEPS=1", "LEARNING_RATE=0.0", source]
     assert tiny.run(tmp_path / "run", *still, "--gin_bindings=train.Run.skip = '^mlm/|pooler'") == 0
