@@ -38,10 +38,7 @@ def summary(run: Run, timed_steps: int = 3) -> str:
         ("step per device", f"{_gb(_local(running.state) + (memory.temp_size_in_bytes if memory else 0))} with activations, as compiled"),
         ("batch", f"{size} examples in {run.micro_batches(size)} micro-batches, {tokens:,} tokens"),
         ("steps", f"{run.train_steps:,}, {position:,} examples"),
-        (
-            "a step",
-            f"{seconds:.3f} s, {tokens / seconds:,.0f} tokens/s, {flops / 1e9:,.1f} GFLOP, MFU {flops / seconds / peak:.0%}",
-        ),
+        ("a step", f"{seconds:.3f} s, {tokens / seconds:,.0f} tokens/s{_utilisation(flops, seconds, peak)}"),
         ("whole run", f"{_duration(seconds * position / size)} without evaluation"),
         (
             "disk",
@@ -53,6 +50,10 @@ def summary(run: Run, timed_steps: int = 3) -> str:
         rows.append(("would resume at", f"step {saved_steps[-1]:,}"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+
+
+def _utilisation(flops: float | None, seconds: float, peak: float) -> str:
+    return "" if flops is None else f", {flops / 1e9:,.1f} GFLOP, MFU {flops / seconds / peak:.0%}"
 
 
 def _time(running: Running, compiled, size: int, steps: int) -> float:

@@ -40,7 +40,7 @@ class Meter:
             "learning_rate": float(running.run.update.learning_rate(running.step - 1)),
             "step_seconds": seconds,
             "tokens_per_second": tokens / seconds,
-            "mfu": flops / seconds / self.peak,
+            **({} if flops is None else {"mfu": flops / seconds / self.peak}),
             "waiting": waited / seconds,
             **telemetry.memory(),
         }
@@ -76,7 +76,8 @@ class Bar:
 
     def update(self, values: dict[str, float]) -> None:
         step, total = self.running.step, self.running.run.train_steps
-        text = f"loss {values['loss']:.3f} | {values['tokens_per_second']:,.0f} tokens/s | MFU {values['mfu']:.0%}"
+        text = f"loss {values['loss']:.3f} | {values['tokens_per_second']:,.0f} tokens/s"
+        text += f" | MFU {values['mfu']:.0%}" if "mfu" in values else ""
         if self.bar.disable:
             left = (total - step) * values["step_seconds"]
             self.write(f"step {step}/{total} | {text} | {_clock(left)} left")

@@ -194,8 +194,10 @@ class Running:
         update = step.make(self.blueprint, self.phases, methods, run.micro_batches(size))
         return step.compile_step(update, self.blueprint, self.state, self.batches[size], key)
 
-    def flops(self, size: int) -> float:
-        """Of one training step over a batch of `size`, by the formula of flops.py."""
+    def flops(self, size: int) -> float | None:
+        """Of one training step over a batch of `size`, by the formula of flops.py; None where a Gradient method skips padding
+        (`skips_padding`), how much is known only as it runs.
+        """
 
         def forward(params, batch):
             ctx = Context(step=jax.numpy.zeros((), jax.numpy.int32), key=jax.random.key(0))
@@ -204,7 +206,8 @@ class Running:
             return [objective(model, objective.prepare(batch, ctx), ctx).terms for objective in objectives]
 
         shapes = {name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for name, spec in self.blueprint.specs.items()}
-        return flops.TRAINING * flops.forward(forward, shapes, self.run.data.spec(size))
+        found = flops.TRAINING * flops.forward(forward, shapes, self.run.data.spec(size))
+        return None if getattr(self.run.gradient, "skips_padding", False) else found
 
     def tokens(self, size: int) -> int:
         """Slots of `input_ids` in a batch, padding included."""

@@ -114,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         help="folder with the official folders, or a TFDS data_dir (default: the tasks that come with the package)",
     )
     parser.add_argument("--split", default="validation", help="the rows to score (default: validation)")
+    parser.add_argument("--step", type=int, help="of the checkpoint to score (default: the newest)")
     parser.add_argument("--submission", metavar="FILE.zip", help="predict the test rows too, and write the leaderboard's files")
     parser.add_argument("--length", type=int, help="tokens a row (default: the model's positions; of an encoder-decoder 512)")
     parser.add_argument("--target_length", type=int, help="tokens that an encoder-decoder generates at most (default: 64)")
@@ -140,7 +141,7 @@ def _run(flags: argparse.Namespace) -> None:
     if flags.submission:
         submission.check([name for named in tasks for name in (names(named) if named in SUITES else (named,))])
     how = {"length": flags.length, "batch_size": flags.batch_size, "shape": mesh.parse(flags.mesh)}
-    how |= {"target_length": flags.target_length, "rank": flags.rank}
+    how |= {"target_length": flags.target_length, "rank": flags.rank, "step": flags.step}
     outcome = evaluate(flags.checkpoint, tasks, flags.data_dir, split=flags.split, **how)
     _write(pathlib.Path(flags.checkpoint), outcome)
     print(evaluation_report.table(outcome))

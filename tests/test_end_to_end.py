@@ -105,6 +105,10 @@ def test_evaluate(tiny, finetuned, copied, capsys):
     assert "SuperGLUE, mean of 8 tasks: " in shown and "partial: 3 of 8, without cb, multirc, record, rte, wic" in shown
     assert evaluate.main([*flags, "--tasks=copa", "--mesh=data=4,tensor=2", "--batch_size=8"]) == 0
     assert json.loads((copied / "evaluation.json").read_text())["tasks"]["copa"] == written["copa"]
+    assert evaluate.main([*flags, "--tasks=boolq", "--step=5"]) == 0
+    assert json.loads((copied / "evaluation.json").read_text())["tasks"]["boolq"]["scores"]["accuracy"] == scores(finetuned, "boolq")[1]
+    assert evaluate.main([*flags, "--tasks=boolq", "--step=50"]) == 2
+    assert "has no checkpoint of step 50; it has [1, 2, 3, " in capsys.readouterr().err
 
 
 def test_evaluate_a_suite(tiny, copied, capsys, tmp_path):

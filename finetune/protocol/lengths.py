@@ -23,6 +23,9 @@ def shortened(grad_fn: GradFn, lengths: Sequence[int] = LENGTHS) -> GradFn:
     return lambda params, batch, ctx: at_its_length(lambda short: grad_fn(params, short, ctx), batch, lengths)
 
 
+shortened.skips_padding = True
+
+
 def at_its_length(function: Callable[[Batch], T], batch: Batch, lengths: Sequence[int] = LENGTHS) -> T:
     """`function` of the batch cut to the first of `lengths` that holds its longest row; it must give the same shapes for every length."""
     whole = max(rows.shape[-1] for rows in _inputs(batch, "input_ids"))

@@ -193,6 +193,8 @@ def test_curves_matrix_and_errors(followed):
     assert len(found["worst"]) == 20 - np.trace(counts)
     lines = [json.loads(line) for line in (followed / "runs/reviews/seed0/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if (line["split"], line["name"]) == ("validation", "accuracy")] == [5, 10, 15]
+    names = {line["name"] for line in lines}
+    assert "tokens_per_second" in names and "mfu" not in names  # padding is skipped: the FLOPs of a step are not known
     page = (followed / "report.html").read_text()
     assert all(part in page for part in ("Majority", "reviews, seed", "labels down, predictions across", "<svg", "seed1"))
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from rootstock.models.layers.dense import Dense
 
 AXIS = "experts"
+Product = Callable[[Array, Array, Array], Array]  # (rows [N, d] sorted by expert, kernels [E, d, f], rows of each [E]) to [N, f]
 
 
 def make(key: Key[Array, ""], count: int, build: Callable[[Key[Array, ""]], nnx.Module]) -> nnx.Module:
@@ -57,12 +58,12 @@ class Ragged(nnx.Module):
     `owners`: the expert of each row.
     """
 
-    def __init__(self, dense: Dense, sizes: Int[Array, "E"], owners: Int[Array, "N"], summed: tuple[str, ...]):
-        self.dense, self.sizes, self.owners, self.summed = dense, sizes, owners, summed
+    def __init__(self, dense: Dense, sizes: Int[Array, "E"], owners: Int[Array, "N"], summed: tuple[str, ...], product: Product):
+        self.dense, self.sizes, self.owners, self.summed, self.product = dense, sizes, owners, summed, product
 
     def __call__(self, x: Float[Array, "1 R d"]) -> Float[Array, "1 R f"]:
         dense = self.dense
-        y = _whole(dense, jax.lax.ragged_dot(x[0].astype(dense.dtype), dense.kernel[...].astype(dense.dtype), self.sizes), self.summed)
+        y = _whole(dense, self.product(x[0].astype(dense.dtype), dense.kernel[...].astype(dense.dtype), self.sizes), self.summed)
         return (y if dense.bias is None else y + jnp.take(dense.bias[...].astype(dense.dtype), self.owners, axis=0))[None]
 
 
