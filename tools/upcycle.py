@@ -3,7 +3,8 @@
     python -m rootstock.tools.upcycle --from=MODEL_DIR --to=MODEL_DIR2 --gin_file=pretrain/upcycle_bert_base.gin
     python -m rootstock.tools.upcycle --reverse --from=MODEL_DIR2 --to=MODEL_DIR3 [--gin_file=...]
 
-The recipe binds `mixture.Mixture`, maybe `upcycling.Surgery`, and `train.Run.update`, whose state goes into the checkpoint too;
+The recipe binds `mixture.Mixture`, maybe `upcycling.Surgery`, and `train.Run.update`, whose state goes into the checkpoint too (of
+further phases that of each);
 --gin.NAME and --gin_bindings change it as in training. Training goes on with `train.Run.continue_from = MODEL_DIR2`, at the dense run's
 step. --reverse averages the experts. Nothing is ever whole in memory but one layer's matrices; nothing of --to is left of a surgery
 that fails.
@@ -32,6 +33,8 @@ from rootstock.tools import hf_files
 from rootstock.tools.converted import drawn, one_device, told
 from rootstock.tools.lazy_arrays import Saved, Writing
 from rootstock.tools.surgery_plan import Maker, leaves, places, write_moments
+
+Phases = Sequence[tuple[Update, str]]  # of a step: the update of each, and which parameters it moves
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,7 +68,7 @@ def upcycle(
     dense = draw(source, one_device())
     if gin_files:
         _bind(gin_files, bindings)
-    update, surgery = (_update(), _surgery()) if gin_files else (None, upcycling.Surgery())
+    phases, surgery = (_phases(), _surgery()) if gin_files else ([], upcycling.Surgery())
     step = checkpoints.newest(source) if step is None else step
     checkpoints.check(source, step)
     described = rebuild(config.model)
@@ -83,23 +86,23 @@ def upcycle(
         odd = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
         raise UserError(f"the checkpoint in {source} does not fit its config.json: {checkpoints.listed(odd)}")
     with hf_files.fresh_folder("--to", target) as unfinished:
-        written = _write(unfinished, Saved(source, step), dense, blueprint, mixture, surgery, update, step, reverse)
+        written = _write(unfinished, Saved(source, step), dense, blueprint, mixture, surgery, phases, step, reverse)
         _describe(unfinished, pathlib.Path(source), blueprint, config.vocabulary)
     count = sum(math.prod(spec.shape) for spec in blueprint.specs.values())
     print(f"{target}: step {step:,}, {count:,} parameters ({written / 1e6:,.0f} MB), from {source}")
 
 
-def _write(folder, saved, dense, blueprint, mixture, surgery, update, step, reverse) -> int:
+def _write(folder, saved, dense, blueprint, mixture, surgery, phases, step, reverse) -> int:
     if "carried" in {name.split(".")[0] for name in saved.names("training")}:
         raise UserError(f"{saved.folder} carries something from step to step for its objective, which the surgery does not take along")
-    planned = _planned(blueprint, update)
+    planned = _planned(blueprint, phases)
     writing = Writing(folder, step, planned, saved.position())
     maker = Maker(saved, writing, mixture, surgery, reverse)
     sources = places("params", {name: name for name in dense.specs})
     for name, like in planned.all_params.items():
         maker.array("params", name, name, like, sources, blueprint.specs[name].axes, values=True)
-    if update is not None:
-        before = list(leaves(_planned(dense, update), dense))
+    if phases:
+        before = list(leaves(_planned(dense, phases), dense))
         write_moments(maker, planned, blueprint, before, surgery.moments, step)
     for name, value in (("step", np.int32(step)), ("elapsed", np.float32(saved.read("training", "elapsed")))):
         writing.write(writing.create("training", name, (), value.dtype, 0), (), np.asarray(value))
@@ -107,9 +110,9 @@ def _write(folder, saved, dense, blueprint, mixture, surgery, update, step, reve
     return writing.bytes
 
 
-def _planned(blueprint: Blueprint, update: Update | None) -> TrainState:
-    optimizers = [] if update is None else [(update.tx, blueprint.trainable)]
-    return state.abstract(blueprint, optimizers, ())
+def _planned(blueprint: Blueprint, phases: Phases) -> TrainState:
+    moved = lambda pattern: frozenset(name for name in blueprint.trainable if state.is_trainable(name, pattern))
+    return state.abstract(blueprint, [(update.tx, moved(trainable)) for update, trainable in phases], ())
 
 
 def _describe(folder: pathlib.Path, source: pathlib.Path, blueprint: Blueprint, vocabulary: Any) -> None:
@@ -137,14 +140,20 @@ def _surgery() -> upcycling.Surgery:
     return launch.fetch("rootstock.methods.upcycling.Surgery") if bound else upcycling.Surgery()
 
 
-def _update() -> Update | None:
-    """The recipe's optimizer, built; None where it has none."""
+def _phases() -> Phases:
+    """Those of the recipe's step, built; none where it has no optimizer. What they learn from does not matter here."""
     import gin
 
-    with_update = [key for key, values in gin.config._CONFIG.items() if key[1].endswith("train.Run") and "update" in values]
-    if not with_update:
-        return None
-    return copy.deepcopy(gin.config._CONFIG[with_update[0]]["update"])  # a copy of gin's reference is what it refers to, built
+    bound = gin.config._CONFIG
+    run = next((values for (_, name), values in bound.items() if name.endswith("train.Run") and "update" in values), None)
+    if run is None:
+        return []
+    for (_, name), values in bound.items():
+        if name.endswith("train.Phase"):
+            values["objective"] = None
+    built = copy.deepcopy  # a copy of gin's references is what they refer to, built
+    further = [(phase.update, phase.trainable) for phase in built(run.get("then", []))]
+    return [(built(run["update"]), run.get("trainable", ".*")), *further]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from rootstock.engine import checkpoints, load, optimizers, schedules, state
 from rootstock.engine.errors import UserError
 from rootstock.methods import upcycling
-from rootstock.models import bert, t5
+from rootstock.models import bert, deberta, deberta_pair, t5
 from rootstock.models.layers import parameters, stack
 from rootstock.models.layers.mlp import GatedMLP
 from rootstock.models.layers.moe import mixture
@@ -52,12 +52,11 @@ UPDATES = {
 class Dense:
     """A dense checkpoint of step 40 whose moments are random numbers."""
 
-    def __init__(self, folder, family, config, optimizer):
-        self.folder, self.family, self.optimizer = folder, family, optimizer
+    def __init__(self, folder, family, config, optimizer, moved=(".*",)):
+        self.folder, self.family, self.optimizer, self.moved = folder, family, optimizer, moved
         self.blueprint = drawn(family, config)
         self.params = jax.device_get(self.blueprint.init_params(jax.random.key(0)))
-        update = UPDATES[optimizer]()
-        planned = state.abstract(self.blueprint, [(update.tx, self.blueprint.trainable)], ())
+        planned = self.planned(self.blueprint)
         draws = np.random.default_rng(0)
 
         def value(x):
@@ -77,8 +76,12 @@ class Dense:
     def whole(self, target):
         """The state of the checkpoint in `target`, as a run restores it."""
         blueprint = load.draw(target, one_device())
-        planned = state.abstract(blueprint, [(UPDATES[self.optimizer]().tx, blueprint.trainable)], ())
-        return jax.device_get(checkpoints.read_state(target, planned))
+        return jax.device_get(checkpoints.read_state(target, self.planned(blueprint)))
+
+    def planned(self, blueprint):
+        """The state of a run with as many optimizers as patterns in `moved`."""
+        names = [frozenset(name for name in blueprint.trainable if state.is_trainable(name, pattern)) for pattern in self.moved]
+        return state.abstract(blueprint, [(UPDATES[self.optimizer]().tx, chosen) for chosen in names], ())
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,35 @@ def test_the_bits_of_the_graft(dense, tmp_path, case):
         assert np.asarray(found.params[name]).tobytes() == np.asarray(value).tobytes(), name
     assert int(found.step) == STEP
     assert load.load(target)[1].keys() == wanted.keys()
+
+
+TWO_PHASES = """
+from rootstock.engine import train
+train.Run.trainable = '^generator/|/base/'
+train.Run.then = [@train.Phase()]
+train.Phase.update = @optimizers.adamw()
+train.Phase.trainable = '^detection/|^encoder/(?!.*/base/)'
+"""
+
+
+def test_two_phases(tmp_path):
+    """A pair whose halves have an optimizer each keeps the moments of both."""
+    config = deberta_pair.PairConfig(
+        deberta.Config(vocab_size=31, width=16, layers=2, heads=2, mlp_width=24, max_length=12, buckets=4), generator_layers=2
+    )
+    moved = ("^generator/|/base/", "^detection/|^encoder/(?!.*/base/)")
+    source = Dense(tmp_path / "pair", deberta_pair.Pair, config, "adamw", moved)
+    with source.recipe.open("a") as recipe:
+        recipe.write(TWO_PHASES)
+    assert source.upcycle(tmp_path / "sparse", "upcycling.Surgery.moments = @upcycling.keep_dense") == 0
+    found = source.whole(tmp_path / "sparse").opt_state
+    assert len(found) == 2 and all(any("/experts/" in name for name in tree[0].nu) for tree in found)
+    for before, after in zip(source.opt_state, found, strict=True):
+        before, after = (stack.unstack(tree[0].nu) for tree in (before, after))
+        for name, value in after.items():
+            kind = upcycling.origin(name).kind
+            np.testing.assert_array_equal(value, before[name] if kind == "same" else 0, err_msg=name)
+    assert counts(found) == ({STEP}, {STEP})
 
 
 def counts(opt_state):
