@@ -12,50 +12,27 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
-import time
+
+import effects
 
 ARMS = {"mlm": "demo_bert.gin", "rtd": "demo_electra.gin", "wwm": "demo_wwm.gin"}
 
 
 def commands(flags: argparse.Namespace, arm: str, seed: str) -> list[list[str]]:
     """Pretraining and fine-tuning of one arm and seed."""
-    encoder = f"{flags.out}/{arm}{seed}"
+    encoder, tasks = f"{flags.out}/{arm}{seed}", tuple(flags.tasks.split(","))
     text = {"DATA_DIR": flags.data, "CACHE_DIR": f"{flags.out}/cache", "VOCABULARY": flags.vocabulary} if flags.data else {}
-    macros = {"MODEL_DIR": encoder, **text}
-    pretrain = [
-        "-m",
-        "rootstock.pretrain",
-        f"--gin_file=gin_configs/pretrain/{ARMS[arm]}",
-        *(f"--gin.{k}='{v}'" for k, v in macros.items()),
-    ]
-    macros = {"MODEL_DIR": f"{encoder}_glue", "ENCODER": encoder, "DATA_DIR": flags.glue}
-    finetune = ["-m", "rootstock.finetune.superglue", "--gin_file=gin_configs/finetune/superglue_protocol.gin"]
-    finetune += [f"--gin.{k}='{v}'" for k, v in macros.items()]
-    tasks = tuple(flags.tasks.split(","))
-    finetune += [f"--gin.TASKS={tasks!r}", "--gin.LENGTH=64", "--gin.EPOCHS=3", "--gin.BATCH_SIZE=32", "--gin.LEARNING_RATE=2e-4"]
-    finetune += [f"--gin_bindings=protocol.Protocol.seeds = ({seed},)"]
-    # RTD's encoder has no pooler: both begin with a random one.
-    finetune += ["--gin_bindings=finetuned.encoder_of.pooler = True", "--gin_bindings=train.Run.skip = '^heads/|^encoder/pooler/'"]
+    pretraining = {"MODEL_DIR": encoder, **text, "TRAIN_STEPS": flags.steps, "SEED": int(seed)}
+    tuning = {"MODEL_DIR": f"{encoder}_glue", "ENCODER": encoder, "DATA_DIR": flags.glue, "TASKS": tasks, "LENGTH": 64, "EPOCHS": 3,
+              "BATCH_SIZE": 32, "LEARNING_RATE": 2e-4}  # fmt: skip
     if flags.limit:
-        finetune.append(f"--gin.LIMITS={dict.fromkeys(tasks, flags.limit)!r}")
-    return [[*pretrain, f"--gin.TRAIN_STEPS={flags.steps}", f"--gin.SEED={seed}"], finetune]
-
-
-def run(command: list[str]) -> float:
-    """Seconds; ends everything where a command fails."""
-    print("$ python " + " ".join(f'"{part}"' if "'" in part or " " in part else part for part in command), flush=True)
-    begin = time.perf_counter()
-    subprocess.run([sys.executable, *command], check=True)
-    return time.perf_counter() - begin
-
-
-def last(folder: str, split: str, name: str, task: str | None = None) -> float:
-    """The last value of a metric in a MODEL_DIR."""
-    lines = map(json.loads, pathlib.Path(folder, "metrics.jsonl").read_text().splitlines())
-    found = [line["value"] for line in lines if line["split"] == split and line["name"] == name and task in (None, line.get("task"))]
-    return found[-1] if found else float("nan")
+        tuning["LIMITS"] = dict.fromkeys(tasks, flags.limit)
+    # RTD's encoder has no pooler: all begin with a random one.
+    bound = {"protocol.Protocol.seeds": (int(seed),), "finetuned.encoder_of.pooler": True, "train.Run.skip": "^heads/|^encoder/pooler/"}
+    return [
+        ["-m", "rootstock.pretrain", *effects.flags([f"pretrain/{ARMS[arm]}"], pretraining)],
+        ["-m", "rootstock.finetune.superglue", *effects.flags(["finetune/superglue_protocol.gin"], tuning, bound)],
+    ]
 
 
 def scores(folder: str, tasks: list[str]) -> dict[str, float]:
@@ -82,11 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
         rows = []
         for seed in flags.seeds.split(","):
             pretrain, finetune = commands(flags, arm, seed)
-            seconds = run(pretrain)
-            run(finetune)
+            effects.run(pretrain)
+            effects.run(finetune)
             encoder = f"{flags.out}/{arm}{seed}"
             found = scores(f"{encoder}_glue", tasks)
-            rows.append([seconds, last(encoder, "train", "loss"), last(encoder, "validation", "loss"), *(found[task] for task in tasks)])
+            told = [effects.last(encoder, *what) for what in (("goodput", "train"), ("train", "loss"), ("validation", "loss"))]
+            rows.append([*told, *(found[task] for task in tasks)])
         cells = [f"{statistics.mean(column):.3f}" for column in zip(*rows, strict=True)]
         lines.append(f"| {arm} | {flags.seeds} | {' | '.join(cells)} |")
     print("\n".join(lines))

@@ -1,6 +1,6 @@
 """Every encoder family's training step and inference beside transformers on torch, on two cores, in float32 and bfloat16.
 
-    python benchmarks/encoders_step.py [--peer_python=PYTHON] [--rounds=5] [--only=deberta,albert]
+    python benchmarks/encoders_step.py [--peer_python=PYTHON] [--rounds=5] [--only=deberta_v3,albert] [--what=train,infer]
 
 A step is forward, backward, clipping and AdamW: of masked LM, or for ELECTRA of replaced-token detection (the peer: generator, sampling
 and discriminator of transformers in one step). Inference is the forward pass to the encoder's last hidden state. The peer is as shipped,
@@ -21,13 +21,13 @@ SHAPES, LONG = [(128, 16)], [(512, 4)]  # (length, batch)
 GOALS = {("deberta_v1", 512): 2.5, ("deberta_v3", 512): 2.5}  # times the float32 peer; 2 elsewhere
 
 
-def variants(only: tuple[str, ...], dtypes: tuple[str, ...], tiny: bool) -> list[dict]:
+def variants(only: tuple[str, ...], whats: tuple[str, ...], dtypes: tuple[str, ...], tiny: bool) -> list[dict]:
     """What is measured, one line of the table each."""
     found = []
     for family in only:
         shapes = [(16, 4)] if tiny else SHAPES + (LONG if family.startswith("deberta") else [])
         for length, batch in shapes:
-            for what in ("train", "infer"):
+            for what in whats:
                 for dtype in dtypes:
                     shape = TINY if tiny else SMALL
                     found.append(dict(family=family, what=what, dtype=dtype, length=length, batch=batch, **shape))
@@ -58,6 +58,7 @@ def row(variant: dict, measured: dict, sizes: dict[str, float]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = sides.parser(__doc__, rounds=5)
     parser.add_argument("--only", default=",".join(FAMILIES))
+    parser.add_argument("--what", default="train,infer")
     parser.add_argument("--dtypes", default="float32,bfloat16")
     parser.add_argument("--no_memory", action="store_true", help="leave the processes out that measure memory")
     flags = parser.parse_args(arguments)
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
         "\n| family | what | dtype | batch | ours, s | peer, s | times | goal | ours, GB | peer, GB |"
         "\n|---|---|---|---|---|---|---|---|---|---|"
     )
-    for variant in variants(tuple(flags.only.split(",")), tuple(flags.dtypes.split(",")), flags.tiny):
+    for variant in variants(*(tuple(named.split(",")) for named in (flags.only, flags.what, flags.dtypes)), flags.tiny):
         measured = sides.measure(workers, {side: (side, variant) for side in workers}, flags.rounds)
         sizes = {} if flags.no_memory else {side: memory(found[side], variant) for side in workers}
         print(row(variant, measured, sizes), flush=True)

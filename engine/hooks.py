@@ -15,7 +15,8 @@ class Evaluate:
     """Runs a probe over each named data set every `every` steps from step `first`, and at the end; `probes` has one for each name, or is
     empty for the run's own objective.
 
-    Step 0 is the model before training: the baseline of random weights, or of random heads on a pretrained encoder.
+    Step 0 is the model before training: the baseline of random weights, or of random heads on a pretrained encoder. So is the step that a
+    run continues from.
     """
 
     data: Mapping[str, Data]

@@ -123,7 +123,9 @@ class Data(Protocol):
 
 @runtime_checkable
 class Hook(Protocol):
-    """Host-side work between steps. Each is asked at step 0, before a run begins, and after every step; after the last with `last=True`."""
+    """Host-side work between steps. Each is asked before a run begins, at step 0 or that of `continue_from`, and after every step; after
+    the last with `last=True`.
+    """
 
     def due(self, step: int, last: bool) -> bool: ...
 

@@ -136,6 +136,7 @@ class Running:
         # Tracing the forward pass brings out what does not fit together before anything is written.
         self.costs = {size: (self.tokens(size), self.flops(size)) for size in self.batches}
         self.step = 0
+        self.resumed: bool  # whether it goes on from a checkpoint of its own
         self.state: state.TrainState
         self.writer: metrics.Writer
         self.checkpoints: checkpoints.Checkpoints
@@ -269,6 +270,7 @@ def _open(running: Running, config: str, command: str) -> None:
     changed = resume.check_same_run(folder, config)
     running.checkpoints = checkpoints.Checkpoints(folder, run.keep, run.keep_hours)
     restored = running.checkpoints.restore(state.abstract(running.blueprint, running.optimizers, running.carried))
+    running.resumed = restored is not None
     running.state, position = restored or (running.initial_state(), None)
     running.step = int(running.state.step)
     if position and position["examples"] != run.ramp.position(running.step):
@@ -299,8 +301,8 @@ def _loop(running: Running, stop: signals.Signals) -> None:
         return
     with goodput.measure("compile"):
         compiled = {size: running.compile(size) for size in running.batches}
-    for hook in run.hooks if begin == 0 else ():
-        if hook.due(0, False):
+    for hook in () if running.resumed else run.hooks:
+        if hook.due(begin, False):
             hook.call(running)
     stop.listen()
     meter = progress.Meter(running)

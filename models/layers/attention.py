@@ -13,7 +13,7 @@ from rootstock.models.layers.axes import constrain
 from rootstock.models.layers.dense import Dense
 from rootstock.models.layers.dropout import dropout
 from rootstock.models.layers.parameters import Initializer
-from rootstock.models.layers.products import plus
+from rootstock.models.layers.products import einsum, plus
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 Rotation = Callable[[Float[Array, "B L H D"], Int[Array, "B L"]], Float[Array, "B L H D"]]
@@ -92,7 +92,7 @@ def _xla(q, k, v, bias, mask, scale, rate, key):
         scores = jnp.where(mask, scores, MASKED)
     probabilities = tap.tap("probabilities", jax.nn.softmax(scores, axis=-1))
     probabilities = dropout(probabilities, rate, key).astype(v.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", probabilities, v)
+    return einsum("bhqk,bkhd->bqhd", probabilities, v)
 
 
 class Attention(nnx.Module):

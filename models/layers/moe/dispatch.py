@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
+from rootstock.models.layers import products
 from rootstock.models.layers.moe import experts as side_by_side
 from rootstock.models.layers.moe.routes import ByExperts, ByTokens
 
@@ -49,7 +50,7 @@ def einsum(
     experts: nnx.Module, x: Float[Array, "G N width"], routes: ByTokens | ByExperts, key: Key[Array, ""] | None, mesh: Mesh = ALONE
 ) -> Float[Array, "G N width"]:
     mask, weights = routes.masks()
-    buffers = jnp.einsum("gnec,gnd->egcd", mask.astype(x.dtype), x)
+    buffers = products.einsum("gnec,gnd->egcd", mask.astype(x.dtype), x)
     if mesh.across:
         buffers = jax.lax.all_to_all(buffers, mesh.across, 0, 1, tiled=True)
     batched = side_by_side.with_products(experts, lambda dense: side_by_side.Batched(dense, mesh.summed))
@@ -57,7 +58,7 @@ def einsum(
     answers = batched(rows, key).reshape(buffers.shape)
     if mesh.across:
         answers = jax.lax.all_to_all(answers, mesh.across, 1, 0, tiled=True)
-    return jnp.einsum("gnec,egcd->gnd", weights.astype(answers.dtype), answers)
+    return products.einsum("gnec,egcd->gnd", weights.astype(answers.dtype), answers)
 
 
 def ragged(

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from rootstock.models.layers.dense import Dense
+from rootstock.models.layers.products import einsum
 
 AXIS = "experts"
 Product = Callable[[Array, Array, Array], Array]  # (rows [N, d] sorted by expert, kernels [E, d, f], rows of each [E]) to [N, f]
@@ -48,7 +49,7 @@ class Batched(nnx.Module):
 
     def __call__(self, x: Float[Array, "E R d"]) -> Float[Array, "E R f"]:
         dense = self.dense
-        y = _whole(dense, jnp.einsum("erd,edf->erf", x.astype(dense.dtype), dense.kernel[...].astype(dense.dtype)), self.summed)
+        y = _whole(dense, einsum("erd,edf->erf", x.astype(dense.dtype), dense.kernel[...].astype(dense.dtype)), self.summed)
         return y if dense.bias is None else y + dense.bias[...].astype(dense.dtype)[:, None]
 
 
