@@ -1,4 +1,6 @@
-"""Mean negative log-likelihood of target tokens, with T5's z-loss as an option; shared by the text-to-text and the causal objective."""
+"""Mean negative log-likelihood of target tokens, with T5's z-loss as an option, for the text-to-text and the causal objective; and how
+often a prediction is right, for all objectives.
+"""
 
 from typing import Protocol, runtime_checkable
 
@@ -33,6 +35,12 @@ def token_terms(
     likelihood = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0] - log_z
     losses = z_loss * jnp.square(log_z) - likelihood
     total = weights.sum()
-    right = jnp.where(logits.argmax(-1) == labels, weights, 0.0).sum()
-    metrics = {"token_accuracy": Term(right, total)} | ({"nll": Term(-(likelihood * weights).sum(), total)} if z_loss else {})
+    metrics = {"token_accuracy": accuracy(logits, labels, weights)}
+    metrics |= {"nll": Term(-(likelihood * weights).sum(), total)} if z_loss else {}
     return Term((losses * weights).sum(), total), metrics
+
+
+def accuracy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"], weights: Float[Array, "*batch"]) -> Term:
+    """How often no class is better than the right one (on a CPU the maximum costs a tenth of its place)."""
+    right = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0] >= logits.max(-1)
+    return Term(jnp.where(right, weights, 0.0).sum(), weights.sum())

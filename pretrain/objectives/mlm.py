@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from rootstock.engine.sockets import Batch, Context, Loss, Term
 from rootstock.models import bert
 from rootstock.pretrain.objectives import masking
+from rootstock.pretrain.objectives.likelihood import accuracy
 
 
 @runtime_checkable
@@ -107,9 +108,3 @@ def term(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"], w
     """The sum of cross-entropies, and of weights."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return Term((losses * weights).sum(), weights.sum())
-
-
-def accuracy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"], weights: Float[Array, "*batch"]) -> Term:
-    """How often no class is better than the right one (on a CPU the maximum costs a tenth of its place)."""
-    right = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0] >= logits.max(-1)
-    return Term(jnp.where(right, weights, 0.0).sum(), weights.sum())

@@ -12,7 +12,8 @@ import optax
 from jaxtyping import Array, Float
 
 from rootstock.engine.sockets import Batch, Context, Loss
-from rootstock.pretrain.objectives.mlm import MaskedLM, Model, accuracy, hidden_states, pair_logits, term
+from rootstock.pretrain.objectives.likelihood import accuracy
+from rootstock.pretrain.objectives.mlm import MaskedLM, Model, hidden_states, pair_logits, term
 
 
 @dataclasses.dataclass
