@@ -5,7 +5,7 @@
 dense: decoder_tiny.gin for --steps steps. Then half as many more: `more` dense; `upcycled` into moe_lm_tiny.gin (8 experts in every other
 layer, top-2, weights normalised); `plain` the same without normalisation; `scratch` that mixture from random weights, these steps alone.
 AdamW throughout, with one learning rate for all, that of an inverse square root, so that no arm ends its schedule before another.
---data is a folder of text besides the novels of the demo. Runs that are there are not repeated. Prints every command, a Markdown table
+--data is a folder of text in place of the novels of the demo. Runs that are there are not repeated. Prints every command, a Markdown table
 at equal steps and at equal FLOPs (a sparse step costs more), and the jump at the surgery; all curves are in OUT/curves.html.
 """
 
