@@ -63,7 +63,8 @@ def test_continues_from_a_converted_checkpoint(tiny, run, whole, folder, capfd):
     converted.write_model_dir(source, blueprint, params, vocabulary, found.opt_state, 4)
 
     option = f"--gin_bindings=train.Run.continue_from = '{source}'"
-    assert run(folder / "further", option) == 0
+    assert run(folder / "further", option, "--gin_bindings=hooks.Evaluate.every = 4") == 0
+    assert [step for step, _ in tiny.lines(folder / "further", "validation")] == [4, 8]  # before its first step, and after its last
     assert tiny.hash(folder / "further") == tiny.hash(whole)
     assert tiny.lines(folder / "further") == tiny.lines(whole)[4:]
     shutil.rmtree(source / "checkpoints" / "4" / "training")
