@@ -36,7 +36,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th { padding: 6px 18px 6px 10px; color: var(--soft); font-size: 12.5px; font-weight: 500;
   text-align: right; vertical-align: bottom; border-bottom: 1px solid #c3c9d1; }
 td { padding: 6px 18px 6px 10px; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
-th.name, td.name { text-align: left; overflow-wrap: anywhere; }
+th.name, td.name { min-width: 8em; text-align: left; overflow-wrap: anywhere; }
 td.best { background: var(--mark); font-weight: 650; }
 table.code { width: 100%; table-layout: fixed; }
 table.code td { font: 12.5px/1.5 var(--mono); text-align: left; overflow-wrap: anywhere; }
