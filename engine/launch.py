@@ -294,7 +294,7 @@ def _told_by_us(error: BaseException) -> str | None:
 def _full(message: str) -> int:
     """The libraries that were writing would each complain once more, with tracebacks, when the interpreter ends: it ends without them."""
     atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush(), os._exit(USER_MISTAKE)))
-    return _mistake(f"{message}. Make room, then the same command goes on from the newest complete checkpoint")
+    return _mistake(f"{message}. Make room and give the same command again; a run goes on from its newest complete checkpoint")
 
 
 def _mistake(message: object) -> int:
