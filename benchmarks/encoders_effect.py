@@ -17,12 +17,13 @@ import statistics
 import effects
 
 MUON = {"train.Run.update": "@optimizers.muon()", "optimizers.muon.learning_rate": "@schedules.linear()", "schedules.linear.peak": 1.5e-3}
-ARMS = {"mlm": "demo_bert.gin", "rtd": "demo_electra.gin", "wwm": "demo_wwm.gin"}
-RATES = {"mlm": {"mlm.MaskedLM.rate": 0.15}, "rtd": {}, "wwm": {"mlm.MaskedLM.rate": 0.15}}  # rtd's is that by itself
+MASKED = {"mlm.MaskedLM.rate": 0.15}  # as rtd has it by itself
+ARMS = {"mlm": ("demo_bert.gin", MASKED), "rtd": ("demo_electra.gin", {}), "wwm": ("demo_wwm.gin", MASKED)}
 
 
 def commands(flags: argparse.Namespace, arm: str, seed: str) -> list[list[str]]:
     """Pretraining and fine-tuning of one arm and seed."""
+    recipe, bindings = ARMS[arm]
     encoder, tasks = f"{flags.out}/{arm}{seed}", tuple(flags.tasks.split(","))
     text = {"DATA_DIR": flags.data, "CACHE_DIR": f"{flags.out}/cache", "VOCABULARY": flags.vocabulary} if flags.data else {}
     pretraining = {"MODEL_DIR": encoder, **text, "TRAIN_STEPS": flags.steps, "SEED": int(seed)}
@@ -33,7 +34,7 @@ def commands(flags: argparse.Namespace, arm: str, seed: str) -> list[list[str]]:
     # RTD's encoder has no pooler: all begin with a random one.
     bound = {"protocol.Protocol.seeds": (int(seed),), "finetuned.encoder_of.pooler": True, "train.Run.skip": "^heads/|^encoder/pooler/"}
     return [
-        ["-m", "rootstock.pretrain", *effects.flags([f"pretrain/{ARMS[arm]}"], pretraining, MUON | RATES[arm])],
+        ["-m", "rootstock.pretrain", *effects.flags([f"pretrain/{recipe}"], pretraining, MUON | bindings)],
         ["-m", "rootstock.finetune.superglue", *effects.flags(["finetune/superglue_protocol.gin"], tuning, bound)],
     ]
 
