@@ -95,12 +95,13 @@ def _partial_folder(directory: Path, shape: Mapping[str, Any]) -> Iterator[Path]
     """Where the shards are written. Whole ones stay when building stops for any reason, and the next start goes on from them."""
     partial = cache.partial_folder(directory)
     note = partial / _SHAPE
-    if partial.is_dir() and not (note.is_file() and json.loads(note.read_text()) == shape):
+    if partial.is_dir() and not (note.is_file() and note.read_text() == json.dumps(shape)):
         print(f"'{partial}' is the unfinished cache of another task and is deleted", file=sys.stderr)
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     if not note.is_file():
-        note.write_text(json.dumps(shape))
+        with shards.whole(note) as unfinished:
+            unfinished.write_text(json.dumps(shape))
     if whole := len(list(partial.glob(f"*{shards.NOTES}"))):
         print(f"going on from the {whole} shards of '{partial}' that an earlier start finished", file=sys.stderr)
     try:
@@ -206,13 +207,8 @@ def main() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         build(task, directory, workers)
-    except DataError as error:
-        print(error)
-        return 2
-    except (OSError, RuntimeError) as error:  # the second is array_record's
-        if "No space left" not in str(error) and "Disk quota" not in str(error):
-            raise
-        print(f"the cache '{directory}' could not be written: {str(error).splitlines()[0]}")
+    except (DataError, OSError) as error:
+        print(error if isinstance(error, DataError) else f"the cache '{directory}' could not be made: {error}")
         return 2
     return 0
 

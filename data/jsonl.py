@@ -33,20 +33,19 @@ class Record:
         return value
 
     def text(self, key: str) -> str:
-        return self.get(key, str)
-
-    def optional_text(self, key: str) -> str:
-        """A text without the blanks at its ends, "" for null. Half of a surrogate pair, which JSON can spell, is no text."""
-        if self.values.get(key, _MISSING) is None:
-            return ""
-        text = self.text(key)
+        """Half of a surrogate pair, which JSON can spell, is no text."""
+        text = self.get(key, str)
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise self.wrong(
                 f"'{key}' holds {text[error.start]!r} at character {error.start:,}, which is no character of Unicode"
             ) from error
-        return text.strip()
+        return text
+
+    def optional_text(self, key: str) -> str:
+        """A text without the blanks at its ends, "" for null."""
+        return "" if self.values.get(key, _MISSING) is None else self.text(key).strip()
 
     def integer(self, key: str) -> int:
         return self.get(key, int)

@@ -14,7 +14,7 @@ import json
 import os
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def make(name: Path, part: bytes, fields: Fields, vocabulary: Vocabulary) -> Sha
     if rows:
         entry |= {"bytes": name.with_suffix(RECORDS).stat().st_size, "sha256": sha256(name.with_suffix(RECORDS))}
     notes = json.dumps({"digest": digest, "entry": entry, "counts": counts})
-    with _whole(name.with_suffix(NOTES)) as path, open(path, "wb") as file:
+    with whole(name.with_suffix(NOTES)) as path, open(path, "wb") as file:
         np.savez(file, notes=np.array(notes), tokens=tokens)
     return Shard(entry, counts, tokens)
 
@@ -110,22 +110,32 @@ def _write(path: Path, records: Iterator[bytes]) -> int:
     if (first := next(records, None)) is None:
         return 0
     rows = 0
-    with _whole(path) as unfinished:
+    with whole(path) as unfinished:
         writer = ArrayRecordWriter(str(unfinished), _WRITER_OPTIONS)
         for record in itertools.chain([first], records):
-            writer.write(record)
+            _told(path, writer.write, record)
             rows += 1
-        writer.close()
+        _told(path, writer.close)
     return rows
 
 
+def _told(path: Path, write: Callable, *record: bytes) -> None:
+    """A full disk is a RuntimeError to array_record."""
+    try:
+        write(*record)
+    except RuntimeError as error:
+        raise DataError(f"'{path}' cannot be written: {str(error).splitlines()[0]}") from error
+
+
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes `path` at the end: what a killed process leaves is never taken for a whole file."""
     unfinished = path.with_suffix(f".{os.getpid()}")
     try:
         yield unfinished
         unfinished.replace(path)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be written: {error.strerror or error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -85,7 +85,9 @@ class TableTask(InParts):
     def _files(self) -> dict[str, Path]:
         """By split."""
         found: dict[str, Path] = {}
-        for path in sorted(files.resolve(self.data_dir).iterdir()):
+        if not (folder := files.resolve(self.data_dir)).is_dir():
+            raise DataError(f"'{folder}' is no folder; expected one that holds {self.title}: train.tsv or train.jsonl and so on.")
+        for path in sorted(folder.iterdir()):
             ending = next((ending for ending in _ENDINGS if path.name.endswith(ending)), None)
             if ending is None or not path.is_file():
                 continue

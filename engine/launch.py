@@ -8,6 +8,7 @@ Recipes use gin's dynamic registration: they import real Python paths, and no co
 import argparse
 import ast
 import atexit
+import copy
 import difflib
 import errno
 import logging
@@ -17,12 +18,15 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rootstock.engine import bindings as bound
 from rootstock.engine import host_memory, signals
 from rootstock.engine.errors import INTERRUPTED, TRAINED, USER_MISTAKE, Stopped, Unwritten, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A path on the command line or in a recipe that cannot be what it is named as; a file that we miss by a mistake of ours has other errors.
+MISNAMED = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 RECIPES = PACKAGE / "gin_configs"
 
@@ -50,9 +54,11 @@ def guarded(function: Callable[[], int | None]) -> int:
         print("interrupted; the checkpoints that were complete before stay", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        return _full(str(error))
+        if error.errno in FULL:
+            return _full(str(error))
+        if error.errno in MISNAMED and error.filename is not None:
+            return _mistake(f"'{os.fsdecode(error.filename)}': {error.strerror}")
+        raise
     except (ValueError, TypeError) as error:
         told = _told_by_us(error)
         if told is None:
@@ -152,6 +158,13 @@ def macros() -> dict[str, str]:
         if selector == "gin.macro":
             found[scope] = repr(parameters.get("value"))
     return found
+
+
+def macro(name: str) -> Any:
+    """The value of a macro, of the one that it refers to where it does. Raises ValueError where there is none."""
+    import gin
+
+    return copy.deepcopy(gin.query_parameter(f"{name}/macro.value"))  # a copy of a gin reference is what it refers to
 
 
 def _imports() -> list[str]:
@@ -283,7 +296,11 @@ def _first_line(error: BaseException) -> str:
 
 
 def _told_by_us(error: BaseException) -> str | None:
-    """A ValueError of the data room or of a constructor, maybe wrapped by gin, is a user's mistake; one from a library's depth is a bug."""
+    """A ValueError of the data room (maybe of a worker process) or of a constructor, maybe wrapped by gin, is a user's mistake; one from a
+    library's depth is a bug.
+    """
+    if type(error).__module__.startswith("rootstock."):
+        return str(error)
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next

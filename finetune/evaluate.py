@@ -150,6 +150,8 @@ def _run(flags: argparse.Namespace) -> None:
         left = submission.write(flags.submission, {name: result.predictions for name, result in test.results.items()})
         rows = sum(len(result.predictions) for result in test.results.values())
         print(f"\n{flags.submission}: {rows:,} predictions on the test rows of {', '.join(test.results)}")
+        if partial := submission.partial(test.results):
+            print(f"warning: these are not whole, and the leaderboard may refuse them: {'; '.join(partial)}")
         if left:
             print(f"The leaderboard also wants {', '.join(left)}. {_because(test.missing)}".rstrip())
 

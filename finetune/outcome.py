@@ -18,11 +18,12 @@ class Result:
 
     @property
     def scores(self) -> dict[str, float]:
-        return self.task.score(self.predictions)
+        """None of rows without a label."""
+        return self.task.score(self.predictions) if self.predictions.scored else {}
 
     @property
-    def headline(self) -> float:
-        return self.task.headline(self.scores)
+    def headline(self) -> float | None:
+        return self.task.headline(self.scores) if self.scores else None
 
     @property
     def majority(self) -> dict[str, float]:

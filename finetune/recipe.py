@@ -1,9 +1,10 @@
 """What fine-tuning recipes name: heads, data, probes and baselines of a list of tasks."""
 
 import functools
+import math
 from collections.abc import Hashable, Mapping, Sequence
 
-from rootstock.data import vocabularies
+from rootstock.data import mixtures, vocabularies
 from rootstock.data.arrays import Arrays
 from rootstock.data.streams import Mixed, Ordered, Shuffled
 from rootstock.engine.errors import UserError
@@ -46,18 +47,25 @@ def training(
     vocabulary: str,
     length: int,
     seed: int,
+    batch_size: int,
     shares: Mapping[str, int] | None = None,
+    temperature: int | float = math.inf,
+    cap: int | float = math.inf,
     limits: Mapping[str, int] | None = None,
 ) -> Mixed:
-    """The training rows of all tasks; a batch holds `shares` of each (by default as many of each). Of a task in `limits` only so many
-    rows, the first ones.
+    """The training rows of all tasks, a part of every batch each: in proportion to `shares`, or else to the numbers of their rows, none
+    counted for more than `cap`, to the power of 1 / `temperature` (see `data.mixtures`), which by default makes equal parts. What is
+    no whole number of rows is rounded to one. Of a task in `limits` only so many rows, the first ones.
     """
     if shares is not None and (without := [name for name in tasks if name not in shares]):
         raise UserError(f"recipe.training.shares is {dict(shares)}; it has no share for {', '.join(without)}")
     rows = {name: first(_read(name, "train", data_dir, vocabulary, length), (limits or {}).get(name)) for name in tasks}
     streams = {name: Shuffled(rows[name], seed) for name in tasks}
-    chosen = dict.fromkeys(tasks, 1) if shares is None else {name: shares[name] for name in tasks}
-    return Mixed(streams, chosen)
+    if shares is None:
+        rates = mixtures.temperature({name: len(source) for name, source in rows.items()}, temperature, cap)
+        whole = mixtures.shares(rates, batch_size)
+        return Mixed(streams, {name: share // math.gcd(*whole.values()) for name, share in whole.items()})
+    return Mixed(streams, {name: shares[name] for name in tasks})
 
 
 def validation(tasks: Sequence[str], data_dir: str, vocabulary: str, length: int) -> dict[str, Ordered]:

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from rootstock.data.suites.official import COUNTS
 from rootstock.engine.errors import UserError
 from rootstock.finetune import tasks
+from rootstock.finetune.outcome import Result
 from rootstock.finetune.predictions import NONE, Predictions
 
 Told = Callable[[Predictions, int], Any]  # the prediction of a row as the leaderboard wants it
@@ -46,6 +48,16 @@ def write(path: str | pathlib.Path, predictions: Mapping[str, Predictions]) -> l
     finally:
         unfinished.unlink(missing_ok=True)
     return [FILES[name].name for name in tasks.names(suite) if name not in predictions]
+
+
+def partial(results: Mapping[str, Result]) -> list[str]:
+    """Which files have other numbers of rows than the official test sets, and how many."""
+    told = []
+    for name, result in results.items():
+        official, found = COUNTS[result.split.rows.set.tfds][result.split.split][0], len(result.predictions)
+        if found != official:
+            told.append(f"{FILES[name].name} has {found:,} of the official {official:,} rows")
+    return told
 
 
 def _text(file: File, p: Predictions) -> str:

@@ -60,12 +60,10 @@ def _keep_programs(model_dir: str) -> None:
 
 def _follow(recipe: "runs.Recipe", protocol: "Protocol", texts: Mapping[str, str], dry_run: bool) -> None:
     """Every run of every unit, the report written anew after each."""
-    import gin
-
     from rootstock.finetune.protocol import overlap, predict, report, runs
 
     pretrained = next(name for name in ("ENCODER", "PRETRAINED") if name in launch.macros())
-    warnings = overlap.warnings(gin.query_parameter(f"{pretrained}/macro.value"), protocol.tasks, protocol.overlaps)
+    warnings = overlap.warnings(launch.macro(pretrained), protocol.tasks, protocol.overlaps)
     for warning in warnings:
         say(f"warning: {warning}")
     done: list[runs.Trained] = []
@@ -83,7 +81,8 @@ def _follow(recipe: "runs.Recipe", protocol: "Protocol", texts: Mapping[str, str
             of_unit.append(one)
             best = runs.settle(protocol.model_dir, of_unit)
             report.write(protocol, [*done, *of_unit], warnings, recipe.command)
-        if not dry_run:
+        if protocol.predict and not dry_run:
+            runs.bind(recipe, protocol, runs.best(of_unit).planned, texts)
             predict.splits(protocol, unit, best)
         done += of_unit
     if not dry_run:

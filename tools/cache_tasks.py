@@ -34,6 +34,7 @@ from rootstock.data.sentence_pairs import SentencePairTask
 from rootstock.data.suites import superglue
 from rootstock.data.tasks import Task
 from rootstock.data.text import TextTask
+from rootstock.engine.launch import guarded
 from rootstock.tools import corpus_flags
 
 
@@ -111,16 +112,15 @@ def report(directory: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    try:
-        for directory, task in tasks(options).items():
-            build.build(task, directory, options.workers)
-            report(directory)
-        if options.mixture and (rates := seqio_bridge.components(options.mixture, options.module)):
-            cache.write_rates(options.out, rates)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: _build(options))
+
+
+def _build(options: argparse.Namespace) -> None:
+    for directory, task in tasks(options).items():
+        build.build(task, directory, options.workers)
+        report(directory)
+    if options.mixture and (rates := seqio_bridge.components(options.mixture, options.module)):
+        cache.write_rates(options.out, rates)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ def add(parser: argparse.ArgumentParser, choices: argparse._MutuallyExclusiveGro
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    for name in ("text", "tfds", "saved_dataset"):
+        if getattr(options, name) == "":
+            parser.error(f"--{name} is empty; is a variable of the shell unset?")
     if options.tfds and not options.tfds_data_dir:
         parser.error("--tfds needs --tfds_data_dir")
 

@@ -19,6 +19,7 @@ from rootstock.data import files
 from rootstock.data.errors import DataError
 from rootstock.data.suites import glue_sets, superglue_sets, tfds_folders, tfds_writer
 from rootstock.data.suites.sets import Set
+from rootstock.engine.launch import guarded
 
 SUITES: Mapping[str, Mapping[str, Set]] = {
     suite: {of.tfds: of for of in sets.values()} for suite, sets in (("super_glue", superglue_sets.SETS), ("glue", glue_sets.SETS))
@@ -55,19 +56,18 @@ def sets(name: str, source: str) -> list[Set]:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    try:
-        source = str(files.resolve(options.source))
-        wanted = sets(options.name, source)
-        tfds_folders.require("writing TFDS directories").disable_progress_bar()
-        for of in wanted:
-            tfds_writer.target(of, options.to)
-        for of in wanted:
-            read = tfds_writer.read(of, source)
-            print(tfds_writer.write(read, options.to), *read.report(), sep="\n  ", flush=True)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: _import(options))
+
+
+def _import(options: argparse.Namespace) -> None:
+    source = str(files.resolve(options.source))
+    wanted = sets(options.name, source)
+    tfds_folders.require("writing TFDS directories").disable_progress_bar()
+    for of in wanted:
+        tfds_writer.target(of, options.to)
+    for of in wanted:
+        read = tfds_writer.read(of, source)
+        print(tfds_writer.write(read, options.to), *read.report(), sep="\n  ", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from rootstock.data import sampling, vocabularies
 from rootstock.data.errors import DataError
 from rootstock.data.vocabularies.training import LAYOUTS
+from rootstock.engine.launch import guarded
 from rootstock.tools import corpus_flags
 
 _CHARACTERS = 50_000_000  # 1.2 GB for Unigram, which takes 23 bytes a character
@@ -89,13 +90,12 @@ def _shown(documents: Iterable[str]) -> Iterator[str]:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    try:
-        vocabulary = train(options)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _train(options))
+
+
+def _train(options: argparse.Namespace) -> None:
+    vocabulary = train(options)
     print(f"{options.out}: {vocabulary.size:,} ids, SHA-256 {vocabulary.checksum}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -46,17 +46,13 @@ class Tfds(Source):
 
         folder = self._folder()
         seqio = seqio_bridge.require_seqio(f"reading '{folder}'")
-        import tensorflow as tf
-
         source = seqio.TfdsDataSource(tfds_data_dir=str(folder), splits={"documents": self.split}, read_only=True)
         builder = source.tfds_dataset.builder
-        try:
+        with tfds_folders.readable(folder, self.split):
             if builder.info.file_format.value == "array_record":  # which TFDS does not give as a tf.data.Dataset
                 yield from builder.as_data_source(self.split)
             else:
                 yield from source.get_dataset("documents", shuffle=False).as_numpy_iterator()
-        except (tf.errors.OpError, ValueError) as error:
-            raise DataError(f"'{folder}' split {self.split} cannot be read: {str(error).splitlines()[0]}") from error
 
     def _folder(self) -> Path:
         data_dir = files.resolve(self.data_dir)

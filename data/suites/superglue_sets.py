@@ -27,6 +27,7 @@ _BOOLEAN = ("False", "True")
 _TRUTH = {False: 0, True: 1}  # equal to 0 and 1, which MultiRC has
 _CHOICE = {0: 0, 1: 1}
 _QUESTIONS = ("cause", "effect")
+_INDICES = 2**31  # as int32 has them
 
 Parsed = Iterator[tuple[Record, dict[str, Any]]]  # what holds the label, and the example without it
 
@@ -69,7 +70,17 @@ def _label(record: Record, values: Mapping[Any, int], optional: bool) -> int:
 def _index(record: Record) -> int:
     """`idx`, also where it is written as a string."""
     value = record.values.get("idx")
-    return int(value) if isinstance(value, str) and value.isdecimal() else record.integer("idx")
+    index = int(value) if isinstance(value, str) and value.isdecimal() else record.integer("idx")
+    if not 0 <= index < _INDICES:
+        raise record.wrong(f"'idx' is {index}, expected a number from 0 to {_INDICES - 1}")
+    return index
+
+
+def _some(record: Record, key: str) -> list[Record]:
+    """The objects of a list that holds at least one: a row without any would be counted nowhere."""
+    if not (found := record.each(key)):
+        raise record.wrong(f"'{key}' is empty")
+    return found
 
 
 def _plain(names: tuple[str, ...], record: Record) -> Parsed:
@@ -93,8 +104,8 @@ def _copa(record: Record) -> Parsed:
 
 def _multirc(record: Record) -> Parsed:
     passage = record.inside("passage")
-    for question in passage.each("questions"):
-        for answer in question.each("answers"):
+    for question in _some(passage, "questions"):
+        for answer in _some(question, "answers"):
             values = {"paragraph": passage.text("text"), "question": question.text("question"), "answer": answer.text("text")}
             yield answer, values | {"idx": {"paragraph": _index(record), "question": _index(question), "answer": _index(answer)}}
 
@@ -103,7 +114,7 @@ def _record(record: Record) -> Parsed:
     passage = record.inside("passage")
     text = passage.text("text")
     entities = sorted({_entity(text, entity) for entity in passage.each("entities")})
-    for asked in record.each("qas"):
+    for asked in _some(record, "qas"):
         query = asked.text("query")
         if "@placeholder" not in query:
             raise asked.wrong(f"'query' is {query!r}, which has no @placeholder")

@@ -3,6 +3,7 @@
 Finding a set and its splits needs no TensorFlow; reading does, whether the shards are tfrecord or array_record.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -51,9 +52,22 @@ def examples(folder: Path, split: str) -> Iterator[Record]:
     tfds = require(f"reading '{folder}'")
     if split not in splits(folder):
         raise DataError(f"'{folder}' has no split '{split}'; it has {', '.join(splits(folder))}.")
-    found = [_plain(example) for example in _read(tfds.builder_from_directory(folder), split, tfds)]
+    with readable(folder, split):
+        found = [_plain(example) for example in _read(tfds.builder_from_directory(folder), split, tfds)]
     records = [Record(example, f"'{folder}' split {split} idx {example['idx']}") for example in found]
     yield from sorted(records, key=index_of)
+
+
+@contextlib.contextmanager
+def readable(folder: Path, split: str) -> Iterator[None]:
+    """A shard that is missing, cut short or damaged is told in a DataError, whichever library meets it."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.OpError, OSError, ValueError, RuntimeError, IndexError) as error:
+        said = re.sub(r"\{\{.*?\}\} ?| \[Op:.*", "", str(error)) or repr(error)  # TensorFlow says by what operation it came
+        raise DataError(f"'{folder}' split {split} cannot be read: {said.splitlines()[0]}") from error
 
 
 def _read(builder: Any, split: str, tfds: ModuleType) -> Iterator[dict[str, Any]]:

@@ -66,7 +66,9 @@ class Dev:
         for name, result in results.items():
             running.writer.write(running.step, "validation", result.scores, task=name)
         headline = float(np.mean([result.headline for name, result in results.items() if not find(name).answered_by]))
-        running.say(f"step {running.step}: " + ", ".join(f"{name} {result.headline:.4f}" for name, result in results.items()))
+        seen = {name: result.headline for name, result in results.items()}
+        told = (f"{name} {'has no labels' if found is None else f'{found:.4f}'}" for name, found in seen.items())
+        running.say(f"step {running.step}: {', '.join(told)}")
         if self._keeps(running, headline):
             with running.goodput.measure("save"):
                 _keep(running, headline, results)
@@ -132,7 +134,7 @@ def write_predictions(folder: pathlib.Path, name: str, result: Result) -> pathli
 def describe(result: Result) -> dict[str, Any]:
     """All that a report shows of one task."""
     predictions = result.predictions
-    classes = bool(predictions.labels) and predictions.golds.ndim == 1
+    classes = bool(predictions.labels) and predictions.golds.ndim == 1 and bool(predictions.scored)
     return {
         "scores": result.scores,
         "headline": result.headline,

@@ -46,8 +46,7 @@ def cut(batch: Batch, length: int) -> Batch:
     """The first `length` tokens of every row, and of labels that stand at tokens."""
 
     def short(batch: dict[str, Any]) -> dict[str, Any]:
-        whole = batch["input_ids"].shape[-1]
-        tagged = "label" in batch and batch["label"].shape[-1:] == (whole,)
+        tagged = "label" in batch and batch["label"].shape == batch["input_ids"].shape
         return {name: x[..., :length] if name in heads.INPUTS or (tagged and name == "label") else x for name, x in batch.items()}
 
     return short(batch) if "input_ids" in batch else {task: short(part) for task, part in batch.items()}

@@ -57,7 +57,7 @@ def write(protocol: Protocol, trained: Sequence[Trained], warnings: Sequence[str
         page.command(command),
         *(page.paragraph(f"Warning: {warning}.") for warning in warnings),
         "</header>",
-        page.section("Results", _results(found) + "".join(page.paragraph(line) for line in [*_averages(found), *_remarks(protocol)])),
+        page.section("Results", _results(found) + "".join(map(page.paragraph, [*_averages(found), *_remarks(protocol, trained)]))),
         page.section("Grid", _grid(protocol, trained)),
         *(page.section(unit.name, _unit(unit, chosen)) for unit in protocol.units if (chosen := counted(protocol, unit, trained))),
         page.section("Runs", _runs(trained)),
@@ -96,7 +96,7 @@ def table(protocol: Protocol, trained: Sequence[Trained]) -> str:
     rows = [header, *([task, metric, *_cells(spread)] for task, metrics in found.items() for metric, spread in metrics.items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     aligned = lambda row: "  ".join(f"{cell:{'<' if i < 2 else '>'}{widths[i]}}" for i, cell in enumerate(row)).rstrip()
-    return "\n".join([*map(aligned, rows), *_averages(found), *_remarks(protocol)])
+    return "\n".join([*map(aligned, rows), *_averages(found), *_remarks(protocol, trained)])
 
 
 def _cells(spread: Spread) -> list[str]:
@@ -115,12 +115,13 @@ def _averages(found: Scores) -> list[str]:
     return [average.of(medians).told() for average in leaderboard.SUITES[suite].averages] if suite else []
 
 
-def _remarks(protocol: Protocol) -> list[str]:
-    if not protocol.grid:
-        return []
-    return [
-        f"The values of {', '.join(protocol.grid)} were chosen on the validation rows that are scored here, with seed {protocol.seeds[0]}."
-    ]
+def _remarks(protocol: Protocol, trained: Sequence[Trained]) -> list[str]:
+    blind = sorted({name for one in trained for name, found in one.found["tasks"].items() if not found["scores"]})
+    told = [f"{name} has no labels: it is predicted, in runs, and not scored." for name in blind]
+    if protocol.grid:
+        names = ", ".join(protocol.grid)
+        told.append(f"The values of {names} were chosen on the validation rows that are scored here, with seed {protocol.seeds[0]}.")
+    return told
 
 
 def _headline(protocol: Protocol, trained: Sequence[Trained]) -> str:

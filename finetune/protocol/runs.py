@@ -1,6 +1,5 @@
 """One run of the protocol: its macros bound, trained in this process, its result written, its training state thrown away."""
 
-import ast
 import dataclasses
 import json
 import math
@@ -11,13 +10,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rootstock.data.errors import DataError
 from rootstock.engine import launch, resume, train
 from rootstock.engine.checkpoints import folder as checkpoints_of
 from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import write_atomically
 from rootstock.finetune.protocol import Planned, Protocol, dev
+from rootstock.finetune.tasks import find
 
 RESULT = "result.json"
+_HELD = "what DATA_DIR holds"
 # What may change between two starts of a protocol, beside what may for a single run: how many runs, which are watched how.
 _FREE = re.compile(r"^(protocol\.Protocol\.\w+|dev\.Dev\.(every|batch_size))$")
 
@@ -67,21 +69,27 @@ def task_texts() -> list[str]:
     return [repr(item) for item in tasks]
 
 
-def run(recipe: Recipe, protocol: Protocol, planned: Planned, texts: Mapping[str, str]) -> Trained:
-    """Trains, or goes on training, or only reads what is there; `texts` are the tasks as the recipe writes them."""
+def bind(recipe: Recipe, protocol: Protocol, planned: Planned, texts: Mapping[str, str], *more: str) -> pathlib.Path:
+    """Binds the macros of a run; its folder. `texts` are the tasks as the recipe writes them."""
     folder = pathlib.Path(protocol.model_dir, "runs", planned.place)
     macros = [f"{name} = {value!r}" for name, value in planned.point.items()]
     macros += [f"MODEL_DIR = {str(folder)!r}", f"SEED = {planned.seed}", f"TASKS = ({_listed(texts[name] for name in planned.unit.tasks)})"]
     macros += [f"EVALUATED = ({_listed(texts.get(name, repr(name)) for name in planned.unit.evaluated)})"]
-    recipe.bind(*macros)
-    settings = _settings()
+    recipe.bind(*macros, *more)
+    return folder
+
+
+def run(recipe: Recipe, protocol: Protocol, planned: Planned, texts: Mapping[str, str]) -> Trained:
+    """Trains, or goes on training, or only reads what is there."""
+    folder = bind(recipe, protocol, planned, texts)
+    settings = _settings() | _inputs(planned.unit.tasks)
     if (found := _read(folder)) is not None:
         _check_same(folder, found["settings"], settings)
         return Trained(planned, folder, found)
     started = time.monotonic()
     epoch, steps = _lengths(_macro("EPOCHS"), _macro("BATCH_SIZE"))
     every = max(1, round(epoch / protocol.evaluations)) if protocol.evaluations else steps
-    recipe.bind(*macros, f"TRAIN_STEPS = {steps}", f"dev.Dev.every = {every}")
+    bind(recipe, protocol, planned, texts, f"TRAIN_STEPS = {steps}", f"dev.Dev.every = {every}")
     running = _train(recipe.command)
     found = dev.found(folder)
     if found is None:
@@ -92,6 +100,11 @@ def run(recipe: Recipe, protocol: Protocol, planned: Planned, texts: Mapping[str
     return Trained(planned, folder, found | told)
 
 
+def best(trained: Sequence[Trained]) -> Trained:
+    """Of the runs of a unit the one whose model is kept."""
+    return max(trained, key=lambda one: one.headline)
+
+
 def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
     """MODEL_DIR/best/UNIT: the best of the runs of a unit; the weights of the others and all training state are thrown away, their
     predictions stay.
@@ -99,7 +112,7 @@ def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
     for one in trained:
         if (said := one.folder / dev.BEST / dev.PREDICTIONS).is_dir():
             shutil.copytree(said, one.folder / dev.PREDICTIONS, dirs_exist_ok=True)
-    winner = max(trained, key=lambda one: one.headline)
+    winner = best(trained)
     target = pathlib.Path(model_dir, dev.BEST, winner.planned.unit.name)
     if (kept := winner.folder / dev.BEST).is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,13 +139,9 @@ def _lengths(epochs: int | float, batch_size: int) -> tuple[float, int]:
 
 def _macro(name: str) -> Any:
     """The value of a macro that is a number."""
-    value = launch.macros().get(name)
-    try:
-        found = ast.literal_eval(value)
-    except (ValueError, SyntaxError, TypeError):
-        found = None
+    found = launch.macro(name) if name in launch.macros() else None
     if isinstance(found, bool) or not isinstance(found, int | float) or not found > 0:
-        raise UserError(f"the macro {name} is {value}; the protocol counts steps by it, so it must be a number above 0")
+        raise UserError(f"the macro {name} is {found!r}; the protocol counts steps by it, so it must be a number above 0")
     return found
 
 
@@ -144,6 +153,17 @@ def _settings() -> dict[str, str]:
     return {name: value for name, value in bound.items() if not (resume.FREE.match(name) or _FREE.match(name))}
 
 
+def _inputs(tasks: Sequence[str]) -> dict[str, str]:
+    """The files of the training and validation rows, as a setting; none where they are no longer at hand, which a finished run does not
+    need.
+    """
+    try:
+        found = [path for name in tasks for path in find(name).rows(launch.macro("DATA_DIR"), "", launch.macro("LENGTH")).inputs()]
+        return {_HELD: ", ".join(f"{path.name} ({path.stat().st_size:,} bytes)" for path in found if "test" not in path.name)}
+    except (DataError, OSError):
+        return {}
+
+
 def _read(folder: pathlib.Path) -> dict[str, Any] | None:
     path = folder / RESULT
     return json.loads(path.read_text()) if path.is_file() else None
@@ -153,7 +173,7 @@ def _check_same(folder: pathlib.Path, before: Mapping[str, str], now: Mapping[st
     changed = [
         f"{name} was {before.get(name, '(unset)')}, is now {now.get(name, '(unset)')}"
         for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and (name != _HELD or _HELD in now)
     ]
     if changed:
         raise UserError(f"{folder} was run with another recipe: {'; '.join(changed[:8])}. Choose another MODEL_DIR, or delete that folder")

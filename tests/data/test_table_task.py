@@ -95,6 +95,12 @@ def test_bad_input(make, files, said):
         list(task.rows("train"))
 
 
+def test_a_file_is_no_folder(make):
+    task = make({"train.tsv": TSV})
+    with pytest.raises(DataError, match=r"train\.tsv' is no folder; expected one that holds mine"):
+        _ = TableTask("mine", f"{task.data_dir}/train.tsv", task.vocabulary, 16, ("sentence",), "label").splits
+
+
 def test_a_number_that_is_none(make):
     task = make({"train.tsv": "sentence\tlabel\nthe cat\tnan\n"}, labels=())
     with pytest.raises(DataError, match="'label' is 'nan', expected a number"):

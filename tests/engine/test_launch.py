@@ -224,7 +224,7 @@ def test_loss_that_is_no_number(tiny, tmp_path, capfd, decay, what, good):
     assert tiny.at(run) == 1 and np.isfinite([value for _, value in tiny.lines(run)]).all()
 
 
-def test_guarded(capfd):
+def test_guarded(capfd, tmp_path):
     """What a command ends with."""
 
     def told(error):
@@ -235,8 +235,21 @@ def test_guarded(capfd):
     assert capfd.readouterr().err == "error: a\n"
     assert launch.guarded(lambda: told(Stopped("saved", 75))) == 75
     assert launch.guarded(lambda: told(KeyboardInterrupt())) == 130
+    assert launch.guarded(lambda: (tmp_path / "file").mkdir()) == 0
+    assert launch.guarded(lambda: (tmp_path / "file").mkdir()) == 2
+    assert capfd.readouterr().err.endswith(f"error: '{tmp_path}/file': File exists\n")
+    with pytest.raises(FileNotFoundError):  # of a file that we should not have missed
+        launch.guarded(lambda: (tmp_path / "gone").read_text())
     with pytest.raises(json.JSONDecodeError):  # from a library's depth: a bug, told with its traceback
         launch.guarded(lambda: json.loads("{"))
+
+
+def test_macros():
+    """Their values, where a macro stands for another too."""
+    launch.bind(["finetune/superglue.gin"], ["ENCODER = 'x'", "TASKS = ('cb', %MODEL_DIR)", "MODEL_DIR = 'y'"])
+    assert (launch.macro("INIT_FROM"), launch.macro("TASKS"), launch.macro("LENGTH")) == ("x", ("cb", "y"), 256)
+    with pytest.raises(ValueError, match="no bound parameters"):
+        launch.macro("GONE")
 
 
 def test_command_can_be_repeated():

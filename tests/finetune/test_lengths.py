@@ -89,3 +89,9 @@ def test_what_is_cut():
     assert int(lengths.longest(batch_of(7))) == 7
     text = {name: jnp.ones((2, 12)) for name in ("input_ids", "segment_ids", "target_ids")}
     assert {name: x.shape[-1] for name, x in lengths.cut(text, 4).items()} == {"input_ids": 4, "segment_ids": 4, "target_ids": 12}
+
+
+def test_as_many_rows_as_tokens():
+    """Labels of rows are not those of tokens, however many there are."""
+    found = lengths.cut({"input_ids": jnp.ones((12, 12)), "label": jnp.ones(12)}, 4)
+    assert found["input_ids"].shape == (12, 4) and found["label"].shape == (12,)

@@ -1,7 +1,9 @@
 """The protocol: what is run in which order, what is kept, what a second start does, and what the report says."""
 
+import dataclasses
 import json
 import math
+import shutil
 import statistics
 import types
 
@@ -12,9 +14,10 @@ from rootstock.data.arrays import Arrays
 from rootstock.engine import checkpoints
 from rootstock.engine.errors import UserError
 from rootstock.finetune import evaluate, superglue
+from rootstock.finetune.outcome import Result
 from rootstock.finetune.predictions import Predictions, texts
-from rootstock.finetune.protocol import Protocol, dev, overlap, report, runs
-from rootstock.finetune.tasks import find
+from rootstock.finetune.protocol import Protocol, dev, overlap, predict, report, runs
+from rootstock.finetune.tasks import Split, find
 
 
 def planned(protocol, unit, scores):
@@ -80,6 +83,13 @@ def test_losses_of_rows():
     np.testing.assert_allclose(dev.row_losses(numbers), [4, 0])
     answers = Predictions(np.arange(3), texts([("x", "y"), ("z",), ()]), texts(["y", "x", "x"]))
     np.testing.assert_allclose(dev.row_losses(answers), [0, 1, 0])
+
+
+def test_rows_without_labels_have_no_scores():
+    """As AX's, whose answers are wanted all the same."""
+    blind = Predictions(np.arange(2), np.array([-1, -1]), np.array([0, 2]), find("ax").labels)
+    found = Result(find("ax"), Split.__new__(Split), blind)
+    assert found.scores == {} and found.headline is None
 
 
 def patient(tmp_path, headlines, patience, stops=1000, evaluations=None):
@@ -218,8 +228,6 @@ def test_predictions_without_labels(followed):
 
 def test_more_seeds_and_nothing_twice(follow, followed, tmp_path, monkeypatch):
     """A third seed is trained; the first two are read. A kill in between changes nothing."""
-    import shutil
-
     folder, train, commands = tmp_path / "again", runs._train, []
     shutil.copytree(followed, folder)
 
@@ -232,6 +240,41 @@ def test_more_seeds_and_nothing_twice(follow, followed, tmp_path, monkeypatch):
     assert follow(folder, "protocol.Protocol.seeds = (0, 1, 2)") == 0
     assert len(commands) == 1
     assert results(folder)["values"][:2] == results(followed)["values"] and len(results(folder)["values"]) == 3
+
+
+def test_the_grid_decides_how_the_best_model_predicts(follow, reviews, tmp_path, monkeypatch):
+    """The values of the best point hold, not the last one's."""
+    other, run, asked = str(tmp_path / "other"), runs.run, []
+    shutil.copytree(reviews, other)
+
+    def scored(*planned):
+        one = run(*planned)
+        return dataclasses.replace(one, found={**one.found, "headline": float(one.planned.point["DATA_DIR"] == str(reviews))})
+
+    monkeypatch.setattr(runs, "run", scored)
+    monkeypatch.setattr(predict.evaluate, "predict", lambda directory, names, data_dir, *_, **__: (asked.append(data_dir), 1 / 0))
+    grid = f"protocol.Protocol.grid = {{'DATA_DIR': {(str(reviews), other)}}}"
+    with pytest.raises(ZeroDivisionError):
+        follow(tmp_path / "x", grid, "protocol.Protocol.seeds = (0,)", "EPOCHS = 0.2")
+    assert asked == [str(reviews)]
+
+
+def test_changed_files(follow, followed, reviews, tmp_path, capsys):
+    """Rows to be predicted are predicted again; of other rows to learn from it is another run."""
+    folder = tmp_path / "again"
+    shutil.copytree(followed, folder)
+    test, train = reviews / "test.tsv", reviews / "train.tsv"
+    before = {path: path.read_text() for path in (test, train)}
+    try:
+        test.write_text(before[test] + "the cat ran\n")
+        assert follow(folder) == 0
+        assert len((folder / "predictions/reviews.test.jsonl").read_text().splitlines()) == 6
+        train.write_text(before[train] + "the cat ran\tyes\n")
+        assert follow(folder) == 2
+        assert "what DATA_DIR holds was train.tsv (" in capsys.readouterr().err
+    finally:
+        for path, text in before.items():
+            path.write_text(text)
 
 
 def test_another_recipe_is_refused(follow, followed, capsys):
@@ -270,8 +313,21 @@ def test_limits_take_the_first_rows(tiny, trained):
     from rootstock.finetune import recipe
 
     how = (str(tiny.folder / "superglue"), str(tiny.folder / "vocab.txt"), 16, 0)
-    mixed = recipe.training(("boolq", "copa"), *how, limits={"boolq": 12})
+    mixed = recipe.training(("boolq", "copa"), *how, 16, limits={"boolq": 12})
     assert [len(stream.source) for stream in mixed.streams.values()] == [12, 24]
     assert isinstance(mixed.streams["boolq"].source, Arrays)
     whole = find("boolq").read(*how[:3], "train")
     np.testing.assert_array_equal(mixed.streams["boolq"].source.arrays["input_ids"], whole.arrays["input_ids"][:12])
+
+
+def test_parts_of_a_batch(tiny):
+    """Equal ones, rounded where they are no whole rows; by the numbers of rows, capped; or as they are given."""
+    from rootstock.finetune import recipe
+
+    how = (("boolq", "copa"), str(tiny.folder / "superglue"), str(tiny.folder / "vocab.txt"), 16, 0)
+    parts = lambda size, **more: {name: len(rows["label"]) for name, rows in recipe.training(*how, size, **more).batch(0, size).items()}
+    assert parts(8) == {"boolq": 4, "copa": 4}
+    assert sorted(parts(7).values()) == [3, 4]
+    assert parts(9, temperature=1, limits={"boolq": 12}) == {"boolq": 3, "copa": 6}
+    assert parts(9, temperature=1, cap=4, limits={"boolq": 2}) == {"boolq": 3, "copa": 6}
+    assert parts(8, shares={"boolq": 3, "copa": 1}) == {"boolq": 6, "copa": 2}

@@ -5,8 +5,10 @@ import zipfile
 import numpy as np
 import pytest
 
+from rootstock.data.suites.official import COUNTS
 from rootstock.engine.errors import UserError
 from rootstock.finetune import submission, tasks
+from rootstock.finetune.outcome import Result
 from rootstock.finetune.predictions import Predictions, texts
 
 
@@ -104,6 +106,18 @@ def test_what_a_partial_archive_lacks(tmp_path):
         "AX-b.jsonl",
         "AX-g.jsonl",
     ]
+
+
+def test_a_subset_is_told():
+    """Each task of a suite has an official number of test rows; those of five rows have not as many."""
+    for suite in ("superglue", "glue"):
+        for name in tasks.names(suite):
+            task, split = tasks.find(name), tasks.Split.__new__(tasks.Split)
+            split.rows, split.split = task.rows("", "", 32), task.splits.get("test", "test")
+            whole = COUNTS[split.rows.set.tfds][split.split][0]
+            told = lambda count, *of: submission.partial({of[1]: Result(*of[::2], said("cola", np.zeros(count, np.int32)))})
+            assert told(5, task, name, split) == [f"{submission.FILES[name].name} has 5 of the official {whole:,} rows"]
+            assert told(whole, task, name, split) == []
 
 
 def test_mistakes(tmp_path):

@@ -1,6 +1,7 @@
 """The command that builds caches."""
 
 import pytest
+from array_record.python import array_record_module
 
 from rootstock.data import cache
 from rootstock.data.cached import Cached
@@ -75,6 +76,27 @@ def test_superglue(tmp_path):
     assert len(cache.Source(tmp_path / "wsc", "train")) == 554
 
 
+def test_no_room(corpus, tmp_path, capsys, monkeypatch):
+    """One paragraph, and with room the same command makes the cache; as when it was killed while it wrote down what it builds."""
+    arguments = [f"--text={corpus}", VOCABULARY, "--length=64", f"--out={tmp_path}/out", "--workers=1", "--validation_fraction=0.2"]
+    writer = array_record_module.ArrayRecordWriter
+
+    class Full:
+        def __init__(self, *how):
+            self.writer = writer(*how)
+
+        def write(self, record):
+            raise RuntimeError("write() failed: File too large\n=== trace")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(array_record_module, "ArrayRecordWriter", Full)
+        assert cache_tasks.main(arguments) == 2
+    assert "train-00000.array_record' cannot be written: write() failed: File too large\n" in capsys.readouterr().err
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "unfinished.json").write_text("")
+    assert cache_tasks.main(arguments) == 0
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -101,6 +123,7 @@ def test_mistakes(tmp_path, capsys, arguments, message):
         (["--superglue=rte", VOCABULARY, "--length=64", "--out=x"], "--superglue needs --data_dir"),
         (["--mixture=c4", VOCABULARY, "--length=64", "--out=x"], "--mixture needs --module"),
         (["--text=x", VOCABULARY, "--length=64", "--out=x", "--workers=0"], "--workers is 0"),
+        (["--text=", VOCABULARY, "--length=64", "--out=x"], "--text is empty; is a variable of the shell unset?"),
     ],
 )
 def test_flags(capsys, arguments, message):

@@ -235,6 +235,10 @@ def test_splits_and_suffixes(make):
             {"idx": 1, "question": "", "answers": [{"idx": 2, "text": ""}]}]}},
             "line 2, 'passage', 'questions' 0, 'answers' 0: the key 'label' is"),
         ("multirc", {"idx": 0, "passage": {"text": "", "questions": ["why"]}}, "line 2, 'passage': 'questions' holds 'why'"),
+        ("multirc", {"idx": 0, "passage": {"text": "", "questions": []}}, "line 2, 'passage': 'questions' is empty"),
+        ("record", ROWS["record"] | {"qas": []}, "line 2: 'qas' is empty"),
+        ("cb", ROWS["cb"] | {"idx": 2**31}, "line 2: 'idx' is 2147483648, expected a number from 0 to 2147483647"),
+        ("cb", ROWS["cb"] | {"premise": "a \ud800"}, "line 2: 'premise' holds '\\\\ud800' at character 2, which is no character"),
     ],
 )  # fmt: skip
 def test_mistakes_name_file_and_line(make, name, row, message):

@@ -106,6 +106,19 @@ def test_array_record(official, imported, tmp_path, vocabulary_file):
         next(two.rows("test"))
 
 
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+@pytest.mark.parametrize("left", [None, 0.9])
+def test_a_shard_gone_or_cut_short(official, tmp_path, file_format, left):
+    tfds_writer.write(tfds_writer.read(SETS["multirc"], official), tmp_path, file_format)
+    (shard,) = tmp_path.glob("super_glue/multirc/*/*-train.*")
+    content = shard.read_bytes()
+    shard.unlink()
+    if left:
+        shard.write_bytes(content[: int(len(content) * left)])
+    with pytest.raises(DataError, match=r"multirc/1\.0\.2' split train cannot be read: \S+"):
+        list(SETS["multirc"].examples(tmp_path, "train"))
+
+
 @pytest.mark.parametrize(
     "labels, verdict, why",
     [
