@@ -10,8 +10,21 @@ from rootstock.engine.errors import UserError
 
 
 def linear(peak: float, steps: int, warmup: int = 0, end: float = 0.0) -> optax.Schedule:
-    """Linearly from 0 to `peak` over `warmup` steps, then linearly to `end` at `steps`: BERT's schedule."""
+    """Linearly from 0 to `peak` over `warmup` steps, then linearly to `end` at `steps`, as fairseq and transformers have it."""
     return _warmed(peak, warmup, optax.linear_schedule(peak, end, max(steps - warmup, 1)))
+
+
+def bert_linear(peak: float, steps: int, warmup: int = 0) -> optax.Schedule:
+    """peak t / warmup, then peak (1 - t / steps): the decay counts from step 0. The released code of BERT, ALBERT and DeBERTa."""
+    falling = optax.linear_schedule(peak, 0.0, steps)
+    return _warmed(peak, warmup, lambda step: falling(step + warmup))
+
+
+def electra_linear(peak: float, steps: int, warmup: int = 0) -> optax.Schedule:
+    """peak (1 - t / steps) min(1, t / warmup): as `bert_linear`, warmed up on top of the decay. The released code of ELECTRA."""
+    rising = optax.linear_schedule(0.0, 1.0, warmup) if warmup else optax.constant_schedule(1.0)
+    falling = optax.linear_schedule(peak, 0.0, steps)
+    return lambda step: rising(step) * falling(step)
 
 
 def cosine(peak: float, steps: int, warmup: int = 0, end: float = 0.0) -> optax.Schedule:

@@ -71,6 +71,8 @@ def _run(flags: argparse.Namespace) -> None:
 
     if flags.max_length < 1:
         raise UserError(f"--max_length={flags.max_length} must be at least 1")
+    if not 0 <= flags.seed < 2**32:
+        raise UserError(f"--seed={flags.seed} must be a number from 0 to {2**32 - 1}")
     search, rows = chosen_search(flags), read(flags.input)
     blueprint, params = load(flags.checkpoint, mesh.parse(flags.mesh), flags.step)
     check_generative(blueprint)

@@ -30,7 +30,7 @@ def head(family: Family, architecture: str, theirs: Mapping[str, Any]) -> Named 
     _, _, suffix = architecture.partition("For")
     if suffix not in KINDS.values():
         return None
-    labels, dropout = _labels(theirs), _dropout(family, theirs)
+    labels, dropout = _labels(theirs), _dropout(family, architecture, theirs)
     if suffix == "SequenceClassification":
         return Named("sequence_classification", _sequence(theirs, labels, dropout))
     if suffix == "TokenClassification":
@@ -55,11 +55,14 @@ def suffix(head: heads.Head) -> str:
     return KINDS[head.kind]
 
 
-def head_back(family: Family, architecture: str, head: heads.Head) -> dict[str, Any]:
-    """The fields of their config.json that describe a head."""
+def head_back(family: Family, architecture: str, head: heads.Head, described: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of their config.json that describe a head, beside those that are `described`."""
     if head.kind is heads.SpanExtraction and not _drops(family, architecture):
         return {}
-    fields: dict[str, Any] = {family.dropout[0]: head.dropout}
+    name = _rates(family, architecture)[0]
+    if described.get(name, head.dropout) != head.dropout:
+        raise Mismatch(f"{architecture} has one {name} for encoder and head; the encoder's is {described[name]}, the head's {head.dropout}")
+    fields: dict[str, Any] = {name: head.dropout}
     if head.kind in (heads.SpanExtraction, heads.MultipleChoice):
         return fields
     if suffix(head) == "SequenceClassification":
@@ -101,9 +104,13 @@ def _spoken(labels: tuple[str, ...]) -> tuple[str, ...]:
     return () if labels == tuple(f"LABEL_{i}" for i in range(len(labels))) else labels
 
 
-def _dropout(family: Family, theirs: Mapping[str, Any]) -> float:
+def _rates(family: Family, architecture: str) -> tuple[str, ...]:
+    return family.forms[architecture].dropout or family.dropout
+
+
+def _dropout(family: Family, architecture: str, theirs: Mapping[str, Any]) -> float:
     """Before the last projection: in BERT `classifier_dropout`, and where that is null the dropout of the hidden states."""
-    for name in family.dropout:
+    for name in _rates(family, architecture):
         value = theirs.get(name, family.defaults.get(name))
         if value is None:
             continue

@@ -76,7 +76,7 @@ class SiFT:
 
 def divergence(run: Callable[[Key[Array, ""]], Logits], clean: Logits, keys: Key[Array, "3"], ascent: Ascent) -> Float[Array, "*batch"]:
     """Of each row, between the clean logits and those at the worst nearby point; `keys`: of the start, and of two dropouts."""
-    start = ascent.start * jax.random.truncated_normal(keys[0], -2.0, 2.0, _tapped_shape(run, keys[1]))
+    start = ascent.start * jnp.clip(jax.random.normal(keys[0], _tapped_shape(run, keys[1])), -2.0, 2.0)
 
     def uphill(delta):
         return _cross_entropy(jax.lax.stop_gradient(clean), _perturbed(run, keys[1], delta)).sum()

@@ -241,7 +241,10 @@ class MaskedLM(bert.MaskedLM):
 
 
 class DetectionHead(nnx.Module):
-    """v3's logit of "replaced" for each token, which sees [CLS] too: w . activation(W LN(h_[CLS] + h) + b) + c."""
+    """v3's logit of "replaced" for each token, which sees [CLS] too: w . activation(W LN(h_[CLS] + h) + b) + c.
+
+    In packed rows that is the [CLS] of the token's own piece.
+    """
 
     def __init__(self, config: Config, key: Key[Array, ""]):
         keys = jax.random.split(key)
@@ -250,9 +253,19 @@ class DetectionHead(nnx.Module):
         self.activation = nnx.data(activations.build(config.activation)) if isinstance(config.activation, type) else config.activation
         self.output = bert.dense(config, keys[1], features_out=1)
 
-    def __call__(self, hidden: Float[Array, "B L width"]) -> Float[Array, "B L"]:
-        read = self.norm(hidden[:, :1] + hidden)
+    def __call__(self, hidden: Float[Array, "B L width"], segment_ids: Int[Array, "B L"] | None = None) -> Float[Array, "B L"]:
+        read = self.norm(_first(hidden, segment_ids) + hidden)
         return self.output(self.activation(self.transform(read)))[..., 0].astype(jnp.float32)
+
+
+def _first(hidden: Float[Array, "B L width"], segment_ids: Int[Array, "B L"] | None) -> Float[Array, "B #L width"]:
+    """For each token the first one of its piece; padding belongs to the piece before it."""
+    if segment_ids is None:
+        return hidden[:, :1]
+    another = (segment_ids[:, 1:] != segment_ids[:, :-1]) & (segment_ids[:, 1:] > 0)
+    starts = jnp.pad(another, ((0, 0), (1, 0)), constant_values=True)
+    places = jax.lax.cummax(jnp.where(starts, jnp.arange(starts.shape[1])[None], 0), axis=1)
+    return jnp.take_along_axis(hidden, places[..., None], axis=1)
 
 
 class Discriminator(nnx.Module):
@@ -269,7 +282,7 @@ class Discriminator(nnx.Module):
     def __call__(self, input_ids: Int[Array, "B L"], **inputs) -> Output:
         """Logits [B, L]. Arguments as the encoder's."""
         hidden = self.encoder(input_ids, **inputs)
-        return Output(logits=self.detection(hidden), last_hidden_state=hidden)
+        return Output(logits=self.detection(hidden, inputs.get("segment_ids")), last_hidden_state=hidden)
 
 
 class EnhancedMaskedLM(MaskedLM):
@@ -297,6 +310,10 @@ class EnhancedMaskedLM(MaskedLM):
         key: Key[Array, ""] | None = None,
         **inputs,
     ) -> Float[Array, "B L width"]:
+        if input_ids.shape[1] > self.config.max_length:
+            raise ValueError(
+                f"{input_ids.shape[1]} tokens are more than the {self.config.max_length} positions of this DeBERTa's mask decoder"
+            )
         last = self.config.layers - 1
         keys = split(key, 1 + self.rounds)
         below = self.encoder(input_ids, segment_ids=segment_ids, positions=positions, key=keys[0], stop=last, **inputs)

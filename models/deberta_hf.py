@@ -188,12 +188,16 @@ _CLASSIFIER = linear("classifier", "head/output")
 _POOLER = linear("pooler.dense", "encoder/pooler")
 
 
+# Of the generator: its head, its positions, and what was learnt on top of its table, which `word_embeddings.weight` has already.
+_BESIDE = r"^cls\.predictions\.|^deberta\.embeddings\.(position_embeddings\.|word_embeddings\._weight$)"
+
+
 def _forms(name: str) -> dict[str, Form]:
     return {
         f"{name}Model": Form(),
         f"{name}ForMaskedLM": Form(_MLM, deberta.MaskedLM),
         f"{name}ForSequenceClassification": Form(_CLASSIFIER, pooler=_POOLER),
-        f"{name}ForTokenClassification": Form(_CLASSIFIER),
+        f"{name}ForTokenClassification": Form(_CLASSIFIER, dropout=("hidden_dropout_prob",)),
         f"{name}ForQuestionAnswering": Form(linear("qa_outputs", "head/output")),
         "MaskedLanguageModel": Form((*_MLM, Tensor(_POSITIONS, "position/table")), deberta.EnhancedMaskedLM),
     }
@@ -264,8 +268,6 @@ V2 = dataclasses.replace(
     forms=_forms("DebertaV2")
     | {
         "DebertaV2ForMultipleChoice": Form(_CLASSIFIER, pooler=_POOLER),
-        "ReplacedTokenDetectionModel": Form(
-            _DETECTION, deberta.Discriminator, unused=r"^cls\.predictions\.|^deberta\.embeddings\.position_embeddings\."
-        ),
+        "ReplacedTokenDetectionModel": Form(_DETECTION, deberta.Discriminator, unused=_BESIDE),
     },
 )

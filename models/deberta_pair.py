@@ -49,4 +49,4 @@ class Pair(nnx.Module):
     def __call__(self, input_ids: Int[Array, "B L"], **inputs) -> Output:
         """Logits [B, L]: above 0 for "replaced". Arguments as the encoder's."""
         hidden = self.encoder(input_ids, **inputs)
-        return Output(logits=self.detection(hidden), last_hidden_state=hidden)
+        return Output(logits=self.detection(hidden, inputs.get("segment_ids")), last_hidden_state=hidden)

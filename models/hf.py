@@ -7,9 +7,9 @@ Nothing here touches a disk: configurations are the content of a config.json, te
 import dataclasses
 import functools
 import importlib
-import math
 import pkgutil
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,13 +30,14 @@ class Mismatch(ValueError):
 class Form:
     """One of their classes: its tensors beside the family's, and those of the pooler where it must be there. `model` is our class; None
     where it is an encoder with at most one head, whose parameters the table calls `head/...`. `unused` matches what files of this class
-    hold too and nothing here reads.
+    hold too and nothing here reads. `dropout`: see `Family`; of this class, where it is another.
     """
 
     tensors: tuple[Row, ...] = ()
     model: type | None = None
     pooler: tuple[Row, ...] = ()
     unused: str = r"(?!)"
+    dropout: tuple[str, ...] | None = None
 
 
 def _one_stack(config: Any) -> int:
@@ -160,7 +161,7 @@ def _optional(field: dataclasses.Field) -> bool:
 def _number(name: str, value: Any, like: int | float | None) -> int | float:
     """A size is a whole number of at least 1, an id may be 0; a rate, deviation or epsilon is in [0, 1), a factor any number from 0."""
     if isinstance(like, float):
-        if type(value) in (int, float) and math.isfinite(value) and 0 <= value and (value < 1 or like >= 1):
+        if type(value) in (int, float) and 0 <= value <= sys.float_info.max and (value < 1 or like >= 1):
             return float(value)
         raise Mismatch(f"{name} is {value!r}; expected a number of at least 0{'' if like >= 1 else ' and below 1'}")
     least = 1 if like is None else min(like, 1)

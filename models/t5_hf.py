@@ -7,9 +7,10 @@ by width^-0.5 even where it is not tied, which we and version 4 do not: the same
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from rootstock.models import t5
-from rootstock.models.hf import Family, Form
+from rootstock.models.hf import Family, Form, Mismatch
 from rootstock.models.hf_rows import Tensor, kernel
 from rootstock.models.layers import activations
 from rootstock.models.layers.mlp import MLP, GatedMLP
@@ -58,6 +59,17 @@ def _tables(per_layer: bool) -> Iterator[Tensor]:
 _TENSORS = (Tensor("shared.weight", "token/table"), *_side("encoder"), *_side("decoder"))
 _HEAD = (kernel("lm_head", "head", _untied),)
 
+
+def _read(theirs: dict[str, Any]) -> dict[str, Any]:
+    """transformers computes by `dense_act_fn` and `is_gated_act` where a file has them, whatever `feed_forward_proj` says."""
+    *gated, function = str(theirs["feed_forward_proj"]).split("-")
+    implied = {"dense_act_fn": "gelu_new" if gated and function == "gelu" else function, "is_gated_act": bool(gated)}
+    for name, value in implied.items():
+        if theirs.get(name, value) != value:
+            raise Mismatch(f"{name} is {theirs[name]!r}, and feed_forward_proj {theirs['feed_forward_proj']!r} means {value!r}")
+    return theirs
+
+
 FAMILY = Family(
     model_type="t5",
     config=t5.Config,
@@ -101,6 +113,7 @@ FAMILY = Family(
         "tie_word_embeddings": True,
     },
     fixed={"is_encoder_decoder": True, "is_decoder": False},
+    read=_read,
     ids={"pad_token_id": ("pad", 0), "eos_token_id": ("eos", 1)},
     tensors=(*_TENSORS, *_tables(per_layer=False)),
     forms={"T5ForConditionalGeneration": Form(_HEAD, t5.T5)},

@@ -107,7 +107,7 @@ def export(source: str, target: str, step: int | None = None, task: str | None =
         params = _without_pooler(family, architecture, params, bool(family.forms[architecture].model or head))
         tensors = hf.Table(family, architecture, config).convert_back(params)
         described = {"architectures": [architecture], **hf.config_back(family, config)}
-        described |= heads_hf.head_back(family, architecture, head) if head else {}
+        described |= heads_hf.head_back(family, architecture, head, described) if head else {}
     with hf_files.fresh_folder("--to_hf", target) as unfinished, told(source):
         vocabulary = hf_vocabulary.give(source, unfinished, family.pieces)
         hf_files.write(unfinished, {**described, **_ids(family, described, vocabulary), "dtype": "float32"}, tensors)

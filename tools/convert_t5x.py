@@ -3,9 +3,9 @@
     python -m rootstock.tools.convert_t5x --from=DIR --to=MODEL_DIR [--step=N] [--vocabulary=FILE]
         [--activation=NAME] [--dropout=RATE] [--slots]
 
-DIR is a checkpoint (`.../checkpoint_1000000`) or the folder that holds several, local or gs://bucket/...; in either of T5X's layouts,
-its layers scanned or not. The shapes of the arrays tell the configuration. With --slots Adafactor's moments go into the checkpoint
-too, which is then of T5X's step.
+DIR is a checkpoint (`.../checkpoint_1000000`) or the folder that holds several, of which --step names one (by default the newest), local or
+gs://bucket/... (there --step must be said); in either of T5X's layouts, its layers scanned or not. The shapes of the arrays tell the
+configuration. With --slots Adafactor's moments go into the checkpoint too, which is then of T5X's step.
 """
 
 import argparse

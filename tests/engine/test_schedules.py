@@ -19,6 +19,16 @@ def test_linear():
     np.testing.assert_allclose(values(schedules.linear(2.0, 4, end=1.0), range(6)), [2, 1.75, 1.5, 1.25, 1, 1], rtol=1e-6)
 
 
+def test_linear_as_released():
+    """BERT's and ELECTRA's own forms decay from step 0 on: after a warm-up of 100 in 1,000 steps 0.9 of the peak is left."""
+    steps = (0, 50, 99, 100, 500, 900, 1000, 1001)
+    bert, electra = (values(schedule(2.0, 1000, warmup=100), steps) for schedule in (schedules.bert_linear, schedules.electra_linear))
+    np.testing.assert_allclose(bert, [0, 1, 1.98, 1.8, 1, 0.2, 0, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(electra, [0, 0.95, 2 * 0.99 * 0.901, 1.8, 1, 0.2, 0, 0], rtol=1e-5, atol=1e-6)
+    for schedule in (schedules.bert_linear, schedules.electra_linear):
+        np.testing.assert_allclose(values(schedule(2.0, 4), range(6)), [2, 1.5, 1, 0.5, 0, 0], rtol=1e-6)
+
+
 def test_cosine():
     wanted = [0, 1, 2, *(0.5 + 1.5 * (1 + np.cos(np.pi * np.arange(1, 9) / 8)) / 2), 0.5]
     np.testing.assert_allclose(values(schedules.cosine(2.0, 10, warmup=2, end=0.5), range(12)), wanted, rtol=1e-5)

@@ -188,4 +188,5 @@ def test_mistakes_in_files(t5_dir, trained, command, tmp_path, capsys):
     assert command(trained) == 2 and "generates nothing: expected an encoder-decoder or a decoder" in capsys.readouterr().err
     assert generate.main([f"--checkpoint={t5_dir}", f"--input={tmp_path / 'in.txt'}", "--max_length=0"]) == 2
     assert generate.main([f"--checkpoint={t5_dir}", f"--input={tmp_path / 'in.txt'}", "--batch_size=0"]) == 2
-    assert "--max_length=0 must be at least 1" in (said := capsys.readouterr().err) and "batch_size is 0" in said
+    assert generate.main([f"--checkpoint={t5_dir}", f"--input={tmp_path / 'in.txt'}", f"--seed={10**20}"]) == 2
+    assert "--max_length=0 must be at least 1" in (said := capsys.readouterr().err) and "batch_size is 0" in said and "--seed=1000" in said

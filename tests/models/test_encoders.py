@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from rootstock.models import albert, bert, deberta, electra, modernbert, roberta
+from rootstock.models import albert, bert, deberta, deberta_pair, electra, modernbert, roberta
 from rootstock.models.layers import parameters, stack
 
 SMALL = dict(vocab_size=31, width=16, layers=4, heads=2, mlp_width=24, dropout=0.0, attention_dropout=0.0, init_std=0.3)
@@ -22,9 +22,11 @@ FAMILIES = {
     "deberta v1": (deberta.MaskedLM, deberta.v1(**SMALL, max_distance=4)),
     "deberta conv": (deberta.MaskedLM, deberta.Config(**SMALL, buckets=4, max_distance=16, conv_kernel=3)),
     "deberta enhanced": (deberta.EnhancedMaskedLM, deberta.Config(**SMALL, buckets=4, max_distance=16, max_length=16)),
+    "deberta detection": (deberta.Discriminator, deberta.Config(**SMALL, buckets=4, max_distance=16)),
+    "deberta pair": (deberta_pair.Pair, deberta_pair.PairConfig(deberta.Config(**SMALL, buckets=4, max_distance=16, max_length=16))),
     "modernbert": (modernbert.MaskedLM, modernbert.Config(**SMALL, max_length=16, window=2)),
 }
-SCANNED = [name for name in FAMILIES if name not in ("albert", "pair")]
+SCANNED = [name for name in FAMILIES if name not in ("albert", "pair", "deberta pair")]
 
 
 def size(make):
@@ -77,6 +79,12 @@ def test_packed_equals_alone(name):
     alone = forward(name)(drawn(name), TWO, {})
     np.testing.assert_allclose(packed, alone.reshape(packed.shape), rtol=0, atol=1e-4)
     assert np.abs(alone).max() > 1e-3
+
+
+def test_more_tokens_than_positions():
+    """The mask decoder has absolute positions, though the layers have none."""
+    with pytest.raises(ValueError, match="17 tokens are more than the 16 positions of this DeBERTa's mask decoder"):
+        forward("deberta enhanced")(drawn("deberta enhanced"), jnp.ones((1, 17), jnp.int32), {})
 
 
 @pytest.mark.parametrize("name", SCANNED)

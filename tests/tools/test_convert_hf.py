@@ -360,6 +360,7 @@ def test_vocabularies_that_disagree(theirs, capsys):
     ("bert_model", {"hidden_size": True}, "hidden_size is True"),
     ("bert_model", {"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0; expected a number of at least 0 and below 1"),
     ("bert_model", {"layer_norm_eps": float("nan")}, "layer_norm_eps is nan"),
+    ("bert_model", {"layer_norm_eps": 10**400}, "layer_norm_eps is 1000"),
     ("bert_model", {"vocab_size": 44}, "bert.embeddings.word_embeddings.weight has shape [43, 16] instead of [44, 16]"),
     ("bert_model", {"vocab_size": 10**30}, "instead of"),
     ("bert_model", {"intermediate_size": 25}, "bert.encoder.layer.0.intermediate.dense.weight has shape [24, 16] instead of [25, 16]"),

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 import rootstock
 from rootstock.engine import checkpoints, load
-from rootstock.models import bert, deberta, deberta_pair, electra, hf
+from rootstock.finetune import heads_hf
+from rootstock.models import bert, deberta, deberta_hf, deberta_pair, electra, hf
 from rootstock.models.layers import parameters, stack
 from rootstock.tools import convert_hf, converted
 from rootstock.tools.inspect import parameter_hash
@@ -112,13 +113,14 @@ def test_deberta_v3_as_released(theirs, tmp_path, capsys):
             "mask_predictions.dense.weight": normal(16, 16), "mask_predictions.dense.bias": normal(16),
             "mask_predictions.classifier.weight": normal(1, 16), "mask_predictions.classifier.bias": normal(1)}  # fmt: skip
     places = {"deberta.embeddings.position_embeddings.weight": normal(37, 16)}
+    places["deberta.embeddings.word_embeddings._weight"] = normal(37, 16)  # of the xsmall and the multilingual one
     released = lambda name: name.replace("cls.predictions.transform", "lm_predictions.lm_head").replace(
         "cls.predictions", "lm_predictions.lm_head"
     )
     change_tensors(folder, lambda tensors: {released(name): value for name, value in tensors.items()} | head | places)
     assert convert_hf.main([f"--from_hf={folder}", f"--to={tmp_path / 'ours'}"]) == 0
     said = capsys.readouterr().out
-    assert "ReplacedTokenDetectionModel does not use cls.predictions.bias, " in said and "position_embeddings.weight: left out" in said
+    assert "ReplacedTokenDetectionModel does not use cls.predictions.bias, " in said and "word_embeddings._weight: left out" in said
     model = rootstock.load(tmp_path / "ours")
     assert type(model.model) is deberta.Discriminator
     out = model(np.array([[1, 7, 8, 2], [1, 9, 2, 0]]), np.array([[1, 1, 1, 1], [1, 1, 1, 0]]))
@@ -127,6 +129,18 @@ def test_deberta_v3_as_released(theirs, tmp_path, capsys):
     back = load_file(tmp_path / "back" / "model.safetensors")
     assert all(back[name].tobytes() == value.tobytes() for name, value in head.items())
     assert json.loads((tmp_path / "back" / "config.json").read_text())["architectures"] == ["ReplacedTokenDetectionModel"]
+
+
+@pytest.mark.parametrize("name, rate", [("TokenClassification", 0.1), ("SequenceClassification", 0.3), ("MultipleChoice", 0.3)])
+def test_dropout_of_debertas_heads(name, rate):
+    """transformers' class for tokens has the encoder's rate, the others `cls_dropout`; one that differs cannot be said."""
+    theirs, architecture = {"cls_dropout": 0.3, "hidden_dropout_prob": 0.1}, f"DebertaV2For{name}"
+    head = heads_hf.head(deberta_hf.V2, architecture, theirs).head
+    assert head.dropout == rate
+    if name == "TokenClassification":
+        assert heads_hf.head_back(deberta_hf.V2, architecture, head, theirs)["hidden_dropout_prob"] == 0.1
+        with pytest.raises(hf.Mismatch, match=r"has one hidden_dropout_prob for encoder and head; the encoder's is 0\.2, the head's 0\.1"):
+            heads_hf.head_back(deberta_hf.V2, architecture, head, {"hidden_dropout_prob": 0.2})
 
 
 def detection(hidden, head):

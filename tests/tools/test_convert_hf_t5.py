@@ -122,7 +122,8 @@ def test_layers_one_by_one(tmp_path):
 
 @pytest.mark.parametrize("name, change, fields, message", [
     ("t5_tied", lambda t: t | {"lm_head.weight": t["shared.weight"] + 1}, {}, "lm_head.weight differs from shared.weight"),
-    ("t5_tied", lambda t: t, {"feed_forward_proj": "gated-gelu"}, "missing decoder.block.0.layer.2.DenseReluDense.wi_0.weight,"),
+    ("t5_tied", lambda t: t, {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu_new", "is_gated_act": True},
+     "missing decoder.block.0.layer.2.DenseReluDense.wi_0.weight,"),
     ("t5_gated", lambda t: {k: v for k, v in t.items() if k != "encoder.block.1.layer.0.SelfAttention.q.weight"}, {},
      "the tensors are not those of T5ForConditionalGeneration: missing encoder.block.1.layer.0.SelfAttention.q.weight;"),
     ("t5_gated", lambda t: t | {"encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight": np.ones((8, 3), np.float32)}, {},
@@ -133,6 +134,8 @@ def test_layers_one_by_one(tmp_path):
     ("t5_gated", lambda t: t, {"num_layers": 10**12}, "config.json speaks of 1000000000000 encoder layers, the tensors are of 2"),
     ("t5_gated", lambda t: t, {"d_kv": 5}, "has shape [18, 20] instead of [15, 20]"),
     ("t5_gated", lambda t: t, {"relative_attention_num_buckets": 9}, "has shape [8, 3] instead of [9, 3]"),
+    ("t5_gated", lambda t: t, {"dense_act_fn": "gelu"}, "dense_act_fn is 'gelu', and feed_forward_proj 'gated-gelu' means 'gelu_new'"),
+    ("t5_tied", lambda t: t, {"is_gated_act": True}, "is_gated_act is True, and feed_forward_proj 'relu' means False"),
     ("t5_gated", lambda t: t, {"architectures": ["T5EncoderModel"]}, "the architecture T5EncoderModel is not known"),
 ])  # fmt: skip
 def test_what_is_refused(theirs, tmp_path, capsys, name, change, fields, message):
