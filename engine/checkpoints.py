@@ -196,10 +196,10 @@ def check(model_dir: str | pathlib.Path, step: int | None = None) -> None:
 def read_params(
     model_dir: str | pathlib.Path, shardings: Mapping[str, jax.sharding.Sharding] | None = None, step: int | None = None
 ) -> Params:
-    """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, on the first device)."""
+    """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, in the host's memory)."""
     check(model_dir, step)
     with _opened(model_dir, step, "params") as (checkpointer, path):
-        alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        alone = jax.sharding.SingleDeviceSharding(_host())
         return checkpointer.restore(
             path,
             {
@@ -207,6 +207,14 @@ def read_params(
                 for name, found in checkpointer.metadata(path).item_metadata.items()
             },
         )
+
+
+def _host() -> jax.Device:
+    """A device of this process, the CPU where JAX has it beside accelerators."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
 
 
 def read_state(model_dir: str | pathlib.Path, state: TrainState) -> TrainState:

@@ -32,6 +32,9 @@ def _equation(equation) -> float:
         (contracted, _), _ = equation.params["dimension_numbers"]
         left = equation.invars[0].aval.shape
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[d] for d in contracted)
+    if equation.primitive.name.startswith("dot_product_attention_fwd"):  # cuDNN's kernel: [B, Q, H, D], [B, K, H, D], [B, K, H, D]
+        (batch, queries, heads, width), (_, keys, _, values) = equation.invars[0].aval.shape, equation.invars[2].aval.shape
+        return 2.0 * batch * heads * queries * keys * (width + values)
     if equation.primitive.name == "ragged_dot_general":  # every row goes through one of the matrices
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * equation.invars[1].aval.shape[1]
     if equation.primitive.name == "cond":

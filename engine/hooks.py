@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from rootstock.engine.errors import UserError
 from rootstock.engine.evaluate import Evaluation, ObjectiveLoss
 from rootstock.engine.sockets import Data, Probe
 
@@ -27,6 +28,8 @@ class Evaluate:
     split: str = "validation"
 
     def __post_init__(self):
+        if self.every < 1:
+            raise UserError(f"hooks.Evaluate.every is {self.every}; expected at least 1. To evaluate never: train.Run.hooks = []")
         self._evaluations: dict[str, Evaluation] = {}
 
     def due(self, step: int, last: bool) -> bool:
@@ -45,18 +48,27 @@ class Evaluate:
 
 @dataclasses.dataclass
 class Profile:
-    """Writes a trace of `steps` steps from step `first` to MODEL_DIR/profile, for TensorBoard or Perfetto."""
+    """Writes a trace of `steps` steps from step `first` to MODEL_DIR/profile, for TensorBoard or Perfetto. A run that was stopped among
+    those steps has none.
+    """
 
     first: int = 10
     steps: int = 5
 
+    def __post_init__(self):
+        self._tracing = False
+
     def due(self, step: int, last: bool) -> bool:
-        return step == self.first or (step == self.first + self.steps) or (last and self.first <= step < self.first + self.steps)
+        if self._tracing:
+            return last or step >= self.first + self.steps
+        return step == self.first and not last
 
     def call(self, running: Any) -> None:
-        if running.step == self.first:
+        if not self._tracing:
             jax.profiler.start_trace(str(running.model_dir / "profile"))
+            self._tracing = True
         else:
             jax.block_until_ready(running.state.step)
             jax.profiler.stop_trace()
+            self._tracing = False
             running.say(f"profile written to {running.model_dir / 'profile'}")

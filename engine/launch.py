@@ -228,14 +228,22 @@ def _run(program: str, flags: argparse.Namespace) -> int:
 def _start_distributed(flags: argparse.Namespace) -> None:
     import jax
 
-    if flags.coordinator_address:
-        if flags.process_count is None or flags.process_index is None:
-            raise UserError("--coordinator_address needs --process_count and --process_index")
+    address, count, index = flags.coordinator_address, flags.process_count, flags.process_index
+    if len({address is None, count is None, index is None}) > 1:
+        raise UserError("--coordinator_address, --process_count and --process_index are given together or not at all")
+    if address is not None:
+        if not re.fullmatch(r".+:\d+", address) or not 0 <= index < count:
+            raise UserError(
+                f"--coordinator_address={address} --process_count={count} --process_index={index}: expected HOST:PORT, and an index from 0 "
+                "to below the count"
+            )
         if jax.config.jax_platforms == "cpu":
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(flags.coordinator_address, flags.process_count, flags.process_index)
-    elif flags.distributed:
-        jax.distributed.initialize()
+    if address is not None or flags.distributed:
+        try:
+            jax.distributed.initialize(address, count, index)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"the processes do not come together: {_first_line(error)}") from error
 
 
 def _check_macros() -> None:

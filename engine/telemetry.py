@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 # Dense bf16 products, floating-point operations a second, from the makers' data sheets.
 PEAKS = {
-    "TPU v3": 123e12,
+    "TPU v3": 61.5e12,  # a core, which is a device of JAX
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5e": 197e12,
@@ -22,6 +22,8 @@ PEAKS = {
     "NVIDIA H100": 989e12,
     "NVIDIA H200": 989e12,
     "NVIDIA L4": 121e12,
+    "NVIDIA L40": 181e12,
+    "NVIDIA L40S": 362e12,
     "NVIDIA V100": 125e12,
 }
 

@@ -134,6 +134,9 @@ class Running:
         for size in self.batches:
             self._check_slices(size)
         # Tracing the forward pass brings out what does not fit together before anything is written.
+        # It also calls the methods of a step, so that config.gin has their parameters: gin tells those of what has been called.
+        for method in (run.gradient, run.micro_gradient):
+            method(lambda params, batch, ctx: None)
         self.costs = {size: (self.tokens(size), self.flops(size)) for size in self.batches}
         self.step = 0
         self.resumed: bool  # whether it goes on from a checkpoint of its own
@@ -202,7 +205,7 @@ class Running:
 
         def forward(params, batch):
             ctx = Context(step=jax.numpy.zeros((), jax.numpy.int32), key=jax.random.key(0))
-            model = self.blueprint.merge(params)
+            model = self.blueprint.merge(params if self.run.view is None else self.run.view(params, ctx))
             objectives = [phase.objective for phase in self.run.phases]
             return [objective(model, objective.prepare(batch, ctx), ctx).terms for objective in objectives]
 

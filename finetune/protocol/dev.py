@@ -12,6 +12,7 @@ import numpy as np
 
 from rootstock.data.streams import Ordered
 from rootstock.engine import checkpoints, model_dir
+from rootstock.engine.errors import UserError
 from rootstock.engine.evaluate import Evaluation
 from rootstock.engine.sockets import Batch, Probe
 from rootstock.engine.state import TrainState
@@ -55,6 +56,8 @@ class Dev:
     probes: Mapping[str, Probe] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        if self.every < 1:
+            raise UserError(f"dev.Dev.every is {self.every}; expected a number of steps of at least 1")
         self._evaluations: dict[str, Evaluation] = {}
 
     def due(self, step: int, last: bool) -> bool:

@@ -70,3 +70,17 @@ def test_a_gradient_costs_three_forward_passes():
     a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
     gradient = jax.grad(lambda a, b: jnp.square(a @ b).sum(), argnums=(0, 1))
     assert flops.forward(gradient, a, b) == flops.TRAINING * flops.forward(lambda a, b: a @ b, a, b)
+
+
+def test_cudnns_attention(monkeypatch):
+    """As much as in plain XLA: the scores and their product with the values."""
+    from jax._src.cudnn import fused_attention_stablehlo
+
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    rows = jax.ShapeDtypeStruct((2, 512, 12, 64), jnp.bfloat16)
+    with jax.numpy_dtype_promotion("standard"):
+        found = [
+            flops.forward(lambda q, k, v, how=how: jax.nn.dot_product_attention(q, k, v, implementation=how), rows, rows, rows)
+            for how in ("xla", "cudnn")
+        ]
+    assert found[0] == found[1] == 4 * 2 * 12 * 512 * 512 * 64

@@ -4,8 +4,10 @@ import math
 import types
 
 import jax.numpy as jnp
+import pytest
 
 from rootstock.engine import hooks, metrics, telemetry
+from rootstock.engine.errors import UserError
 
 
 def test_evaluate_is_due():
@@ -13,23 +15,26 @@ def test_evaluate_is_due():
     assert [step for step in range(11) if hook.due(step, step == 10)] == [0, 4, 8, 10]
     hook = hooks.Evaluate({}, every=4, first=5)
     assert [step for step in range(11) if hook.due(step, step == 10)] == [8, 10]
+    with pytest.raises(UserError, match=r"hooks\.Evaluate\.every is 0; expected at least 1\. To evaluate never: train\.Run\.hooks"):
+        hooks.Evaluate({}, every=0)
 
 
-def test_profile(tmp_path):
+@pytest.mark.parametrize(
+    "steps, called",
+    [(range(1, 11), [2, 5]), (range(1, 5), [2, 4]), (range(1, 3), []), (range(3, 11), []), (range(2, 11), [2, 5])],
+    ids=["whole", "the run ends inside", "the run ends where it begins", "begun again inside", "begun again before"],
+)
+def test_profile(tmp_path, steps, called):
+    said, seen = [], []
+    running = types.SimpleNamespace(step=0, model_dir=tmp_path, say=said.append, state=types.SimpleNamespace(step=jnp.zeros(())))
     hook = hooks.Profile(first=2, steps=3)
-    assert [step for step in range(1, 11) if hook.due(step, step == 10)] == [2, 5]
-    assert [step for step in range(1, 5) if hook.due(step, step == 4)] == [2, 4]  # the run ends inside
-
-
-def test_profile_writes_a_trace(tmp_path):
-    said = []
-    running = types.SimpleNamespace(step=2, model_dir=tmp_path, say=said.append, state=types.SimpleNamespace(step=jnp.zeros(())))
-    hook = hooks.Profile(first=2, steps=3)
-    hook.call(running)
-    running.step = 5
-    hook.call(running)
-    assert any(path.name.endswith(".xplane.pb") for path in (tmp_path / "profile").rglob("*"))
-    assert said == [f"profile written to {tmp_path / 'profile'}"]
+    for running.step in steps:
+        if hook.due(running.step, running.step == steps[-1]):
+            hook.call(running)
+            seen.append(running.step)
+    assert seen == called
+    assert any(path.name.endswith(".xplane.pb") for path in (tmp_path / "profile").rglob("*")) == bool(called)
+    assert said == [f"profile written to {tmp_path / 'profile'}"] * bool(called)
 
 
 def test_evaluation_of_a_run(tiny, trained):

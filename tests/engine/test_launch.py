@@ -224,6 +224,20 @@ def test_loss_that_is_no_number(tiny, tmp_path, capfd, decay, what, good):
     assert tiny.at(run) == 1 and np.isfinite([value for _, value in tiny.lines(run)]).all()
 
 
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--process_count=2", "--process_index=1"], "are given together or not at all"),
+        (["--coordinator_address=localhost", "--process_count=2", "--process_index=1"], "expected HOST:PORT"),
+        (["--coordinator_address=localhost:1", "--process_count=2", "--process_index=2"], "an index from 0 to below the count"),
+        (["--distributed"], "the processes do not come together: "),
+    ],
+)
+def test_several_processes(tiny, tmp_path, capfd, flags, message):
+    assert launch.main("rootstock.pretrain", "", tiny.flags(tmp_path / "run", *flags)) == 2
+    assert message in capfd.readouterr().err
+
+
 def test_guarded(capfd, tmp_path):
     """What a command ends with."""
 

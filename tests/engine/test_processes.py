@@ -20,14 +20,14 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def together(tiny, folder):
+def together(tiny, folder, *more):
     """Trains in COUNT processes of one device each; what the first said."""
     one_device = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
     address = f"--coordinator_address=127.0.0.1:{free_port()}"
     running = []
     for index in range(COUNT):
         where = [address, f"--process_count={COUNT}", f"--process_index={index}"]
-        command = [sys.executable, "-m", "rootstock.pretrain", *tiny.flags(folder, *PLAIN), *where]
+        command = [sys.executable, "-m", "rootstock.pretrain", *tiny.flags(folder, *PLAIN, *more), *where]
         environment = os.environ | {"XLA_FLAGS": one_device}
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     try:
@@ -49,4 +49,7 @@ def test_two_processes_train_as_one(tiny, tmp_path):
         assert len(one) == {"train": 4, "validation": 2}[split]
         np.testing.assert_allclose(two, one, atol=1e-5)
     assert checkpoints.steps(tmp_path / "two") == [4]
+    said = together(tiny, tmp_path / "three", f"--gin_bindings=train.Run.init_from = '{tmp_path / 'one'}'")
+    starts, ends = tiny.lines(tmp_path / "three", "validation")[0], tiny.lines(tmp_path / "one", "validation")[-1]
+    assert starts[0] == 0 and abs(starts[1] - ends[1]) < 1e-5  # it begins with what the first ended with
     assert "<html" in (tmp_path / "two" / "report.html").read_text()

@@ -163,7 +163,13 @@ def follow(reviews, trained):
 
     def run(model_dir, *bindings):
         own = ["LENGTH = 16", "EPOCHS = 3", "BATCH_SIZE = 8", "LEARNING_RATE = 1e-2", "own.define.labels = ('no', 'yes')"]
-        own += ["train.Run.log_every = 4", "protocol.Protocol.seeds = (0, 1)", f"MODEL_DIR = '{model_dir}'", f"ENCODER = '{trained}'"]
+        own += [
+            "lengths.shortened.lengths = (8,)",
+            "train.Run.log_every = 4",
+            "protocol.Protocol.seeds = (0, 1)",
+            f"MODEL_DIR = '{model_dir}'",
+            f"ENCODER = '{trained}'",
+        ]
         flags = [f"--gin_bindings={binding}" for binding in (*own, f"DATA_DIR = '{reviews}'", *bindings)]
         return superglue.main(["--gin_file=finetune/mytask.gin", *flags])
 
@@ -185,6 +191,7 @@ def test_what_is_left(followed):
     """Fifteen steps of eight rows are three epochs of forty; one checkpoint is kept, no training state."""
     found = [json.loads((followed / f"runs/reviews/seed{seed}/result.json").read_text()) for seed in (0, 1)]
     assert [(one["seed"], one["steps"], one["epochs"]) for one in found] == [(0, 15, 3.0), (1, 15, 3.0)]
+    assert "lengths.shortened.lengths = (8,)" in (followed / "runs/reviews/seed0/config.gin").read_text()  # of a step's methods too
     values = [one["tasks"]["reviews"]["scores"]["accuracy"] for one in found]
     assert results(followed)["values"] == values and results(followed)["median"] == statistics.median(values)
     assert checkpoints.steps(followed / "best/reviews") == [15]
