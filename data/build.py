@@ -38,6 +38,7 @@ from rootstock.data.vocabularies import Vocabulary
 Map = Callable[[Callable, Iterable], Iterable]
 
 _SHAPE = "unfinished.json"
+_OTHER = "Name another directory (in a recipe --gin.CACHE_DIR=\"'DIR'\") or delete this one."
 
 
 def build(task: Task, directory: str | Path, workers: int = 2, progress: bool = True) -> None:
@@ -120,7 +121,7 @@ def check(task: Task, directory: str | Path) -> None:
         raise DataError(
             f"the cache '{directory}' was made for another task: "
             + "; ".join(f"{key} is {found.get(key)!r} there and {expected.get(key)!r} here" for key in different)
-            + ". Name another directory or delete this one."
+            + f". {_OTHER}"
         )
     try:
         inputs = _inputs(task)
@@ -130,7 +131,7 @@ def check(task: Task, directory: str | Path) -> None:
         there, here = ({f"{file['file']} ({file['bytes']:,} bytes)" for file in files} for files in (manifest["inputs"], inputs))
         raise DataError(
             f"the cache '{directory}' was made from other files; only there: {', '.join(sorted(there - here)) or 'none'}; "
-            f"only here: {', '.join(sorted(here - there)) or 'none'}. Name another directory or delete this one."
+            f"only here: {', '.join(sorted(here - there)) or 'none'}. {_OTHER}"
         )
 
 

@@ -6,38 +6,40 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 from tqdm import tqdm
 
 from rootstock.engine import feed
 from rootstock.engine.schedules import BatchRamp
-from rootstock.engine.sockets import Context, Data, Objective, Params, Probe, Term
+from rootstock.engine.sockets import Context, Data, Objective, Params, Probe, Term, View
 from rootstock.engine.state import Blueprint
 from rootstock.models.layers.axes import constrained_by
 
 
 class Evaluation:
-    """One probe over one data set, compiled once; call it with the parameters of any step."""
+    """One probe over one data set, compiled once; call it with the parameters of any step, which `view` makes those of the model."""
 
-    def __init__(self, blueprint: Blueprint, probe: Probe, data: Data, batch_size: int):
+    def __init__(self, blueprint: Blueprint, probe: Probe, data: Data, batch_size: int, view: View | None = None):
         self.blueprint, self.probe, self.data = blueprint, probe, data
         shards = blueprint.partitioner.batch_shards
         self.batch_size = -(-batch_size // shards) * shards
 
-        def add(params, batch, statistic):
-            return probe.add(blueprint.merge(params), batch, statistic)
+        def add(params, step, batch, statistic):
+            seen = params if view is None else view(params, Context(step=step, key=jax.random.key(0)))
+            return probe.add(blueprint.merge(seen), batch, statistic)
 
         self._add = jax.jit(add, out_shardings=blueprint.partitioner.replicated)
 
-    def __call__(self, params: Params) -> dict[str, float]:
-        """The probe's result over all examples."""
+    def __call__(self, params: Params, step: int = 0) -> dict[str, float]:
+        """The probe's result over all examples; `step` is the view's."""
         partitioner = self.blueprint.partitioner
         statistic: PyTree = jax.device_put(self.probe.zero(), partitioner.replicated)
-        steps = -(-len(self.data) // self.batch_size)
+        steps, at = -(-len(self.data) // self.batch_size), np.int32(step)
         with constrained_by(partitioner.constraint()):
             batches = feed.batches(self.data, BatchRamp([(0, self.batch_size)]), 0, steps, partitioner)
             for batch in tqdm(batches, "evaluating", steps, leave=False, disable=not sys.stderr.isatty()):
-                statistic = self._add(params, batch, statistic)
+                statistic = self._add(params, at, batch, statistic)
         return self.probe.finish(jax.device_get(statistic))
 
 

@@ -39,9 +39,9 @@ class Evaluate:
         for name, data in self.data.items():
             if name not in self._evaluations:
                 probe = self.probes.get(name) or ObjectiveLoss(running.run.objective)
-                self._evaluations[name] = Evaluation(running.blueprint, probe, data, self.batch_size)
+                self._evaluations[name] = Evaluation(running.blueprint, probe, data, self.batch_size, running.run.view)
             with running.goodput.measure("evaluate"):
-                values = self._evaluations[name](running.eval_params())
+                values = self._evaluations[name](running.eval_params(), running.step)
             running.writer.write(running.step, self.split, values, task=name)
             running.say(f"step {running.step}: {name} " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
 

@@ -52,7 +52,7 @@ class Phase:
 
 @dataclasses.dataclass
 class Run:
-    """Everything that a run is made of. Recipes bind these; see gin_configs/pretrain/base.gin.
+    """Everything that a run is made of. Recipes bind these; see gin_configs/run.gin.
 
     `model` builds the model from a key. `batch_size` is a number of examples or a `BatchRamp`; `micro_batch_size` cuts batches into
     slices of that size, whose gradients are added up. `trainable` is a regular expression over canonical names. `then` are further phases

@@ -48,7 +48,7 @@ def training(
     length: int,
     seed: int,
     batch_size: int,
-    shares: Mapping[str, int] | None = None,
+    shares: Mapping[str, int | float] | None = None,
     temperature: int | float = math.inf,
     cap: int | float = math.inf,
     limits: Mapping[str, int] | None = None,
@@ -61,11 +61,10 @@ def training(
         raise UserError(f"recipe.training.shares is {dict(shares)}; it has no share for {', '.join(without)}")
     rows = {name: first(_read(name, "train", data_dir, vocabulary, length), (limits or {}).get(name)) for name in tasks}
     streams = {name: Shuffled(rows[name], seed) for name in tasks}
-    if shares is None:
-        rates = mixtures.temperature({name: len(source) for name, source in rows.items()}, temperature, cap)
-        whole = mixtures.shares(rates, batch_size)
-        return Mixed(streams, {name: share // math.gcd(*whole.values()) for name, share in whole.items()})
-    return Mixed(streams, {name: shares[name] for name in tasks})
+    sizes = {name: len(source) for name, source in rows.items()}
+    rates = mixtures.temperature(sizes, temperature, cap) if shares is None else {name: shares[name] for name in tasks}
+    whole = mixtures.shares(rates, batch_size)
+    return Mixed(streams, {name: share // math.gcd(*whole.values()) for name, share in whole.items()})
 
 
 def validation(tasks: Sequence[str], data_dir: str, vocabulary: str, length: int) -> dict[str, Ordered]:

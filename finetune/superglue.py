@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rootstock.data.errors import DataError
 from rootstock.engine import host_memory, launch
 from rootstock.engine.errors import TRAINED, UserError
 from rootstock.engine.progress import say
@@ -44,11 +45,47 @@ def _run(flags) -> int:
     if not runs.is_bound("protocol.Protocol.model_dir"):
         raise UserError(f"{', '.join(flags.gin_file)} describes no protocol: include gin_configs/finetune/superglue_protocol.gin")
     protocol = launch.fetch(PROTOCOL)
+    _check_bindings(flags.gin_bindings)
+    _check_data(protocol)
     texts = dict(zip(protocol.tasks, runs.task_texts(), strict=True))
     with contextlib.nullcontext() if flags.dry_run else claimed(protocol.model_dir):
         _keep_programs(protocol.model_dir)
         _follow(recipe, protocol, texts, flags.dry_run)
     return TRAINED
+
+
+def _check_bindings(bindings: Sequence[str]) -> None:
+    """What the protocol binds for each run would be lost."""
+    own = {"TRAIN_STEPS": "it counts steps by EPOCHS", "SEED": "its seeds are protocol.Protocol.seeds", "EVALUATED": "its tasks are TASKS"}
+    for name in (binding.partition("=")[0].strip() for binding in bindings):
+        if name in own:
+            raise UserError(f"{name} is bound anew for each run of the protocol: {own[name]}")
+
+
+def _check_data(protocol: "Protocol") -> None:
+    """Raises for all tasks that DATA_DIR lacks the rows of, before hours go into the others; what has been run needs none."""
+    from rootstock.finetune.protocol import runs
+
+    lacking = []
+    for unit in protocol.units:
+        first = next(protocol.plan(unit, {}))
+        if not pathlib.Path(protocol.model_dir, "runs", first.place, runs.RESULT).is_file():
+            lacking += [told for name in unit.tasks if (told := _lacks(name))]
+    if lacking:
+        raise UserError(" ".join(lacking))
+
+
+def _lacks(name: str) -> str:
+    """What rows of a task are missing, "" if none are."""
+    from rootstock.finetune.tasks import find
+
+    task, data_dir = find(name), launch.macro("DATA_DIR")
+    try:
+        there = task.rows(data_dir, "", launch.macro("LENGTH")).splits
+    except DataError as error:
+        return str(error)
+    lacking = [split for split in ("train", "validation") if task.splits.get(split, split) not in there]
+    return f"{name} has no split {' and no '.join(map(repr, lacking))} in '{data_dir}'; it has {', '.join(there)}." if lacking else ""
 
 
 def _keep_programs(model_dir: str) -> None:

@@ -55,6 +55,7 @@ class Loaded:
 
         Raises UserError for ids outside the vocabulary, shapes that disagree, and rows longer than the model's positions.
         """
+        _check_list(inputs)
         if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], str):
             inputs, attention_mask = self.encode(inputs)
         arrays = {"input_ids": inputs, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
@@ -76,6 +77,7 @@ class Loaded:
         check_generative(self.blueprint)
         if self.tokenizer is None:
             raise UserError("this checkpoint carries no vocabulary, so it does not know which token ends a text")
+        _check_list(inputs)
         texts, given = Texts(self.tokenizer, self.model), len(inputs) > 0 and isinstance(inputs[0], str)
         ids = texts.inputs(inputs)[0] if given else [[int(index) for index in row] for row in inputs]
         if wrong := [index for row in ids for index in row if not 0 <= index < self.model.config.vocab_size]:
@@ -130,6 +132,12 @@ class Loaded:
         wrong = ["decoder_input_ids"] * (not answers) + ["token_type_ids"] * (not known["token_type_ids"])
         if given := [name for name in wrong if name in arrays]:
             raise UserError(f"this checkpoint, a {kind}, knows no {given[0]}")
+
+
+def _check_list(inputs: object) -> None:
+    """A text is a sequence of characters, and would be read as so many texts."""
+    if isinstance(inputs, str):
+        raise UserError(f"{inputs[:80]!r} is no list of texts or of ids; one text is [text]")
 
 
 def _rows(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B L"]]:

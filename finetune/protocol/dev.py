@@ -80,8 +80,8 @@ class Dev:
         task, rows = find(name), self.data[name]
         if name not in self._evaluations:
             probe = self.probes.get(name) or Predicted(task, rows.source)
-            self._evaluations[name] = Evaluation(running.blueprint, probe, rows, self.batch_size)
-        return Result(task, self._evaluations[name].probe.split, self._evaluations[name](running.eval_params()))
+            self._evaluations[name] = Evaluation(running.blueprint, probe, rows, self.batch_size, running.run.view)
+        return Result(task, self._evaluations[name].probe.split, self._evaluations[name](running.eval_params(), running.step))
 
     def _keeps(self, running: Any, headline: float) -> bool:
         """Whether this model is to be kept; ends the run where there has been nothing better for long."""

@@ -46,7 +46,9 @@ def specs(model: nnx.Module) -> dict[str, Spec]:
     """Shapes, dtypes and logical axes of a module's parameters; works on an abstract module (`nnx.eval_shape`) too."""
     found = {}
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        value, axes = variable.get_value(), variable.get_metadata("axes")
+        value, axes = variable.get_value(), variable.get_metadata().get("axes")
+        if axes is None:
+            raise ValueError(f"the parameter {_name(path)} names no axes; make it with models.layers.parameters.parameter(value, axes)")
         if value.ndim == len(axes) + 1:
             axes = ("layers", *axes)
         found[_name(path)] = Spec(tuple(value.shape), str(value.dtype), axes)

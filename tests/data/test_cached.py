@@ -55,7 +55,7 @@ def test_two_processes_build_one_cache_of_the_same_bytes(task, built, tmp_path, 
 
 
 def test_another_task(task, built):
-    with pytest.raises(DataError, match=r"was made for another task: length is 32 there and 64 here\. Name another directory or delete"):
+    with pytest.raises(DataError, match=r"was made for another task: length is 32 there and 64 here\. Name another directory \(in"):
         Cached(dataclasses.replace(task, length=64), built, "train")
 
 

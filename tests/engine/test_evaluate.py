@@ -54,6 +54,15 @@ def test_every_row_counts_once(linear, partitioners, data, where, batch_size):
     )
 
 
+def test_view(linear, partitioners, data):
+    """What is evaluated is what the model is trained as, at its step."""
+    blueprint = Blueprint.draw(linear.blueprint.build, partitioners["one"])
+    params = linear.blueprint.init_params(jax.random.key(0))
+    view = lambda params, ctx: {name: x * ctx.step.astype(x.dtype) for name, x in params.items()}
+    y = data.source.arrays["x"] @ np.array([1.0, -2.0]) + 0.5
+    assert Evaluation(blueprint, Moments(), data, 7, view)(params, 3)["mean"] == pytest.approx(3 * y.mean(), rel=1e-5)
+
+
 @pytest.mark.parametrize("where", ["one", "data8"])
 def test_objective_loss(linear, partitioners, data, where):
     x, y = data.source.arrays["x"], data.source.arrays["y"]

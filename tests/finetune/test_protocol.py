@@ -296,6 +296,26 @@ def test_dry_run_lists_the_runs(reviews, trained, tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    "binding, said",
+    [
+        ("TRAIN_STEPS = 2", "TRAIN_STEPS is bound anew for each run of the protocol: it counts steps by EPOCHS"),
+        ("SEED = 5", "its seeds are protocol.Protocol.seeds"),
+        ("LENGTH = 8", "the length of reviews's rows is 8; expected 16 or more"),
+    ],
+)
+def test_told_before_anything_runs(follow, tmp_path, capsys, binding, said):
+    assert follow(tmp_path / "x", binding) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_missing_rows_of_all_tasks_are_told_at_once(tiny, trained, tmp_path, capsys):
+    places = {"MODEL_DIR": tmp_path / "x", "ENCODER": trained, "DATA_DIR": tiny.folder / "superglue"}
+    flags = [f"--gin.{name}='{path}'" for name, path in places.items()]
+    assert superglue.main(["--gin_file=finetune/superglue_protocol.gin", *flags, "--gin.TASKS=('boolq','cb','rte')", "--dry_run"]) == 2
+    assert "nothing of cb" in (said := capsys.readouterr().err) and "nothing of rte" in said and "nothing of boolq" not in said
+
+
 def test_a_recipe_that_is_no_protocol(trained, tmp_path, capsys):
     flags = [f"--gin.MODEL_DIR='{tmp_path / 'x'}'", f"--gin.ENCODER='{trained}'"]
     assert superglue.main(["--gin_file=finetune/superglue.gin", *flags]) == 2
@@ -338,3 +358,4 @@ def test_parts_of_a_batch(tiny):
     assert parts(9, temperature=1, limits={"boolq": 12}) == {"boolq": 3, "copa": 6}
     assert parts(9, temperature=1, cap=4, limits={"boolq": 2}) == {"boolq": 3, "copa": 6}
     assert parts(8, shares={"boolq": 3, "copa": 1}) == {"boolq": 6, "copa": 2}
+    assert parts(7, shares={"boolq": 3, "copa": 1}) == {"boolq": 5, "copa": 2}

@@ -47,6 +47,8 @@ def test_load(trained, finetuned, tmp_path):
     assert isinstance(model.tokenizer, vocabularies.Vocabulary) and model.config.model.width == 16
     assert not np.array_equal(model(["the cat"]).logits, rootstock.load(trained)(["the cat"]).logits)
     assert model(["the cat " * 50]).logits.shape == (1, 16, 160)  # cut at the model's positions
+    with pytest.raises(UserError, match=r"'the cat' is no list of texts or of ids; one text is \[text\]"):
+        model("the cat")
     with pytest.raises(UserError, match="this model has heads for boolq, copa, wsc: say which"):
         rootstock.load(finetuned)(["the cat"])
     assert rootstock.load(finetuned)(["the cat"], task="boolq").logits.shape == (1, 2)

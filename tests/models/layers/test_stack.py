@@ -135,3 +135,14 @@ def test_bert_does_not_depend_on_its_storage(observed, scanned, changes):
     """Logits, every gradient, hidden states and attention probabilities agree but for the order of float32 sums."""
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), scanned, observed(**changes))
     assert len(scanned[0][1]["layers/probabilities"]) == 2
+
+
+def test_a_parameter_without_axes():
+    """Of a layer that somebody wrote: it is named, and how to make it right."""
+
+    class Mine(nnx.Module):
+        def __init__(self):
+            self.scale = nnx.Param(jnp.ones(()))
+
+    with pytest.raises(ValueError, match=r"the parameter scale names no axes; make it with models\.layers\.parameters\.parameter"):
+        parameters.specs(Mine())
