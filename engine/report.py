@@ -213,7 +213,7 @@ def _scores(runs: Sequence[Record], key: tuple[str, str]) -> list[Cell]:
 
 
 def lower_is_better(metric: str) -> bool:
-    return any(word in metric for word in ("loss", "perplexity", "error", "entropy"))
+    return any(word in metric for word in ("loss", "perplexity", "error", "entropy", "unread"))
 
 
 def fixed(value: float) -> str:

@@ -272,3 +272,8 @@ def test_numbers(value, text):
 @pytest.mark.parametrize("seconds, text", [(0.42, "0.4 s"), (59.7, "60 s"), (119.8, "2 min 00 s"), (7199.9, "2 h 00 min")])
 def test_durations(seconds, text):
     assert report.duration(seconds) == text
+
+
+def test_which_metrics_are_better_when_lower():
+    assert [report.lower_is_better(name) for name in ("loss/mlm", "perplexity", "unread")] == [True] * 3
+    assert not any(map(report.lower_is_better, ("accuracy", "f1a", "question_exact_match")))
