@@ -61,7 +61,7 @@ class EncoderDecoder:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderOnly:
-    """Inputs and targets, of at most `length` tokens together; `is_target` marks those whose likelihood is the loss."""
+    """Inputs without their EOS, then targets, of at most `length` tokens together; `is_target` marks those whose likelihood is the loss."""
 
     length: int
 
@@ -69,12 +69,13 @@ class DecoderOnly:
         return {name: Field((self.length,)) for name in ("input_ids", "segment_ids", "positions", "is_target")}
 
     def fits(self, inputs: int, targets: int) -> bool:
-        return inputs + targets <= self.length
+        return max(inputs - 1, 0) + targets <= self.length
 
     def write(self, row: Batch, pair: Pair, eos: int) -> None:
-        ids = _cut(np.concatenate(pair), self.length, eos)
+        inputs, targets = pair[0][:-1], pair[1]  # a prompt has no EOS
+        ids = _cut(np.concatenate([inputs, targets]), self.length, eos)
         _fill(row, ("input_ids", "segment_ids", "positions"), ids)
-        row["is_target"][len(pair[0]) : len(ids)] = 1
+        row["is_target"][len(inputs) : len(ids)] = 1
 
 
 class Denoised(Stream):

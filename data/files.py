@@ -12,7 +12,7 @@ from rootstock.data.errors import DataError
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 COMPRESSED = (".gz", ".xz", ".zst")
-KINDS = (".txt", ".jsonl", ".parquet")  # those that a folder stands for
+KINDS = (".txt", ".jsonl", ".ndjson", ".parquet")  # those that a folder stands for; a .json in it may describe the others
 
 _DAMAGED = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
 _WINDOW = 31  # log2 of the bytes that zstd may look back: what `zstd --long=31` makes is read too
@@ -39,6 +39,8 @@ def expand(patterns: str | Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str | Path) else patterns:
+        if not str(pattern):
+            raise DataError("a pattern for files is empty; is there a comma too many, or a variable without a value?")
         places = [str(Path(pattern).expanduser())]
         if not Path(places[0]).is_absolute():
             places.append(str(PACKAGE_ROOT / pattern))

@@ -7,7 +7,8 @@ Rates by size e_m (T5: Raffel et al. 2019, arXiv 1910.10683, section 3.5.2):
     equal          r_m ~ 1
 
 `order` spreads whole shares evenly: example i of a mixture is from source s and the j-th of it, both read off a table of one cycle. After
-any n examples source s has given n * share_s / cycle of them to less than one example.
+any n examples source s has given n * share_s / cycle of them to less than one example. The shares are the rates where those are simple
+fractions, else right to 1 / `CYCLE` (one at least).
 """
 
 import functools

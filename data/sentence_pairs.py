@@ -145,7 +145,9 @@ def _rows(task: PairTask, split: str, number: int, texts: list[str], counts: Cou
     for copy in range(task.dupe_factor if split == "train" else 1):
         chance = random.Random(f"{task.seed}/{number}/{copy}")
         for index in range(len(block)):
-            for a, b, label in task.pairs(block, index, chance):
+            found = list(task.pairs(block, index, chance))
+            counts["dropped"] += copy == 0 and not found  # one sentence has no order
+            for a, b, label in found:
                 yield framing.frame(a, b, vocabulary, task.length) | {task.label: np.int32(label)}
 
 

@@ -11,6 +11,7 @@ preprocessors; a mixture, trimmer or feature converter goes on from there. The w
 import dataclasses
 import functools
 import importlib
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -87,19 +88,43 @@ class _SeqioTask(InParts):
         return tuple(registered(self.provider, self.module).splits)
 
     def inputs(self) -> list[Path]:
-        return []  # seqio knows what it reads
+        """The module that registers it, and the files that its source names."""
+        task = registered(self.provider, self.module)
+        try:
+            named = [path for split in task.splits for path in task.source.list_shards(split)]
+        except Exception as error:  # of TensorFlow Datasets, for one, where they are not at hand
+            raise DataError(f"the files of the seqio task '{self.provider}' cannot be listed: {error}") from error
+        module = getattr(sys.modules[self.module], "__file__", None)
+        return [Path(path) for path in (module, *named) if path and Path(path).is_file()]
 
     def examples(self, split: str, sequence_length: dict[str, int] | None, *features: str) -> Iterator[list[Any]]:
         """These features of each example, in the order of the files."""
         task = registered(self.provider, self.module)
-        dataset = task.get_dataset(sequence_length=sequence_length, split=split, shuffle=False, num_epochs=1, seed=0)
+        try:
+            dataset = task.get_dataset(sequence_length=sequence_length, split=split, shuffle=False, num_epochs=1, seed=0)
+        except Exception as error:  # whatever the preprocessors of a user raise
+            raise DataError(f"the seqio task '{self.provider}' gives no split '{split}': {type(error).__name__}: {error}") from error
         for feature in features:
             if feature not in dataset.element_spec:
                 found = ", ".join(dataset.element_spec)
                 raise DataError(f"the seqio task '{self.provider}' has no feature '{feature}'; it has {found}.")
             if not dataset.element_spec[feature].dtype.is_floating and dataset.element_spec[feature].dtype != "string":
                 check_vocabulary(self.provider, feature, task.output_features.get(feature), self.load_vocabulary())
-        return ([example[feature] for feature in features] for example in dataset.as_numpy_iterator())
+        return ([example[feature] for feature in features] for example in self._read(dataset, split))
+
+    def _read(self, dataset: Any, split: str) -> Iterator[dict[str, Any]]:
+        read = 0
+        examples = dataset.as_numpy_iterator()
+        while True:
+            try:
+                example = next(examples)
+            except StopIteration:
+                return
+            except Exception as error:
+                where = f"example {read} of the split '{split}' of the seqio task '{self.provider}'"
+                raise DataError(f"{where} cannot be made: {type(error).__name__}: {error}") from error
+            yield example
+            read += 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +142,14 @@ class SeqioText(_SeqioTask):
 
     def parts(self, split: str, counts: Counter) -> Iterator[Part]:
         found = (value for (value,) in self.examples(split, None, self.feature))
-        documents = (value.decode() if isinstance(value, bytes) else value for value in found)
+        documents = (self._text(value, number) if isinstance(value, bytes) else value for number, value in enumerate(found))
         return (functools.partial(_packed, self.length, self.load_vocabulary(), some) for some in parted(documents))
+
+    def _text(self, value: bytes, number: int) -> str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"'{self.feature}' of example {number} of the seqio task '{self.provider}' is not UTF-8: {error}.") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,8 +217,9 @@ def registered(provider: str, module: str) -> Any:
     try:
         importlib.import_module(module)
         return seqio.get_mixture_or_task(provider)
-    except (ImportError, ValueError) as error:
-        raise DataError(f"the module '{module}' gives no seqio task or mixture '{provider}': {error}") from error
+    except Exception as error:  # whatever a user's module raises
+        told = f"{type(error).__name__}: {error}"
+        raise DataError(f"the module '{module}' gives no seqio task or mixture '{provider}': {told}") from error
 
 
 def check_vocabulary(provider: str, feature: str, described: Any, vocabulary: Vocabulary) -> None:

@@ -18,7 +18,8 @@ deviations from T5's: of a document of more than 65,536 tokens all is used, not 
 """
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ Dataset = Any  # tf.data.Dataset
 Features = Mapping[str, Any]  # seqio.Feature by name
 Lengths = Mapping[str, int]
 
+_BYTES = 100  # of ByT5's ids are its sentinels too
 _JOINED = 128  # documents, as in T5
 
 
@@ -79,14 +81,30 @@ def rows(dataset: Dataset, tokens: int) -> Dataset:
 
 
 def _marks(vocabulary: Any, denoiser: Denoiser, tokens: int) -> Marks:
-    """EOS and sentinels as seqio's vocabularies have them: sentinels are the last ids, from the top down."""
-    there, needed = getattr(vocabulary, "extra_ids", 0), denoiser.spans(tokens)
-    if needed > there:
+    there, needed = sentinels(vocabulary), denoiser.spans(tokens)
+    if needed > len(there):
         raise DataError(
-            f"rows of {tokens} tokens have {needed} spans of noise, and the seqio vocabulary has {there} sentinels (extra_ids); "
+            f"rows of {tokens} tokens have {needed} spans of noise, and the seqio vocabulary has {len(there)} sentinels (extra_ids); "
             "give it more, or take longer spans"
         )
-    return Marks(vocabulary.eos_id, range(vocabulary.vocab_size - 1, vocabulary.vocab_size - 1 - there, -1))
+    return Marks(vocabulary.eos_id, there)
+
+
+def sentinels(vocabulary: Any) -> Sequence[int]:
+    """Those of <extra_id_0>, <extra_id_1>, ... of a vocabulary of seqio, as T5's released models have them: the extra ids, from the top
+    down; without any, bytes have the last hundred of theirs (ByT5), and a SentencePiece file may hold them itself (mT5).
+    """
+    import seqio
+
+    if hasattr(vocabulary, "sentinel_ids"):  # one of ours
+        return vocabulary.sentinel_ids
+    there = getattr(vocabulary, "extra_ids", 0)
+    if isinstance(vocabulary, seqio.ByteVocabulary) and not there:
+        there = _BYTES
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary) and not there:
+        find = vocabulary.tokenizer.PieceToId
+        return tuple(itertools.takewhile(lambda found: found != vocabulary.unk_id, (find(f"▁<extra_id_{i}>") for i in itertools.count())))
+    return range(vocabulary.vocab_size - 1, vocabulary.vocab_size - 1 - there, -1)
 
 
 def _check_room(denoiser: Denoiser, tokens: int, most: int) -> None:

@@ -106,7 +106,7 @@ class TableTask(InParts):
 
     def _label(self, record: Record, split: str) -> int | float:
         value = record.values.get(self.label)
-        if value is None and split not in _LABELLED:
+        if value in (None, "") and split not in _LABELLED:
             return -1 if self.labels else math.nan
         if value is None:
             raise record.wrong(f"the label '{self.label}' is missing; there are {', '.join(record.values)}")

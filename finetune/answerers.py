@@ -26,7 +26,7 @@ from rootstock.finetune.text_to_text.rows import TextSplit
 from rootstock.finetune.texts import Texts
 from rootstock.models.decoding.protocol import Generative
 
-LENGTH, TARGET_LENGTH = 512, 64  # of texts, where nothing else is asked for: relative positions have no end
+LENGTH, TARGET_LENGTH = 512, 64  # tokens, where nothing else is asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,8 @@ class ByHeads:
 
     @property
     def length(self) -> int:
-        return self.asked.length or self.opened.blueprint.model.config.encoder.config.max_length
+        encoder = self.opened.blueprint.model.config.encoder.config
+        return self.asked.length or min(LENGTH, encoder.max_length - getattr(encoder, "position_offset", 0))
 
     def missing(self, tasks: Iterable[Task]) -> dict[str, str]:
         return {task.name: f"no head for {task.head_name}" for task in tasks if task.head_name not in self.heads}

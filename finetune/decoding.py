@@ -61,6 +61,8 @@ class Generator:
         seed: int = 0,
     ):
         check_generative(blueprint)
+        if length < 1:
+            raise ValueError(f"length is {length}; expected at least one token to generate")
         self.blueprint, self.search, self.length, self.end_id, self.pad_id = blueprint, search, length, end_id, pad_id
         self.batch_size = _whole(blueprint, batch_size)
 

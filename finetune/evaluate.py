@@ -6,10 +6,11 @@
 An encoder answers by its heads, an encoder-decoder in words: by what it generates, or with --rank by the likeliest of a task's answers.
 --tasks=superglue and --tasks=glue stand for the whole suite: what the checkpoint has no head for, or the folder no files of, is listed as
 missing. Prints a table with the majority baseline and, for a suite, its averages and published peers. Writes MODEL_DIR/evaluation.json,
-evaluation.html and predictions/TASK.jsonl. --submission also predicts the test rows and writes the files that the leaderboard takes.
+evaluation.html and predictions/TASK.SPLIT.jsonl. --submission also predicts the test rows and writes the files that the leaderboard takes.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 from rootstock.data.errors import DataError
 from rootstock.data.tasks import Task as Rows
-from rootstock.engine import mesh
+from rootstock.engine import checkpoints, mesh
 from rootstock.engine.errors import UserError
 from rootstock.engine.launch import guarded
 from rootstock.engine.model_dir import write_atomically
@@ -52,6 +53,7 @@ def predict(
     whole = [name for name in tasks if name in SUITES]
     found = {name: find(name) for named in tasks for name in (names(named) if named in SUITES else (named,))}
     vocabulary = recipe.vocabulary_of(directory)
+    step = checkpoints.newest(directory) if step is None else step
     opened = Opened(directory, *load(directory, shape, step))
     by = answerer(opened, Asked(data_dir, vocabulary, length, target_length, batch_size, rank))
     missing = by.missing(found.values())
@@ -68,7 +70,7 @@ def predict(
         results[name] = Result(task, rows, by.answer(task, rows))
     if not results:
         raise UserError(f"nothing of {', '.join(tasks)} can be predicted: {_because(missing)}")
-    return Outcome(results, {name: missing[name] for name in found if name in missing})
+    return Outcome(results, {name: missing[name] for name in found if name in missing}, split, step)
 
 
 def evaluate(directory: str, tasks: Sequence[str], data_dir: str, **how: Any) -> Outcome:
@@ -82,7 +84,7 @@ def evaluate(directory: str, tasks: Sequence[str], data_dir: str, **how: Any) ->
             "--submission=FILE.zip"
         )
     seen = {name: result for name, result in outcome.results.items() if name not in blind}
-    return Outcome(seen, outcome.missing | why)
+    return dataclasses.replace(outcome, results=seen, missing=outcome.missing | why)
 
 
 def scores(directory: str, tasks: Sequence[str], data_dir: str, **how: Any) -> dict[str, dict[str, float]]:
@@ -116,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", default="validation", help="the rows to score (default: validation)")
     parser.add_argument("--step", type=int, help="of the checkpoint to score (default: the newest)")
     parser.add_argument("--submission", metavar="FILE.zip", help="predict the test rows too, and write the leaderboard's files")
-    parser.add_argument("--length", type=int, help="tokens a row (default: the model's positions; of an encoder-decoder 512)")
+    parser.add_argument("--length", type=int, help="tokens a row (default: 512, or the model's positions if they are fewer)")
     parser.add_argument("--target_length", type=int, help="tokens that an encoder-decoder generates at most (default: 64)")
     parser.add_argument(
         "--rank", action="store_true", help="of an encoder-decoder, the likeliest of a task's answers: nothing is generated"
@@ -158,9 +160,8 @@ def _run(flags: argparse.Namespace) -> None:
 
 def _write(directory: pathlib.Path, outcome: Outcome) -> None:
     try:
-        (directory / "predictions").mkdir(exist_ok=True)
-        for name, result in outcome.results.items():
-            write_atomically(directory / "predictions" / f"{name}.jsonl", result.predictions.jsonl())
+        for result in outcome.results.values():
+            result.write_predictions(directory)
         write_atomically(directory / "evaluation.json", json.dumps(outcome.plain(), indent=2) + "\n")
         write_atomically(directory / "evaluation.html", evaluation_report.page(outcome, directory.name))
     except OSError as error:

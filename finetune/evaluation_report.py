@@ -8,19 +8,20 @@ from rootstock.finetune.outcome import Outcome, Result
 
 Row = list[str]
 
-COUNTS = ("documents", "dropped", "rows", "answers", "scored", "unlabelled")
+COUNTS = ("documents", "dropped", "rows", "full", "answers", "scored", "unlabelled")
+FULL = "Full rows hold as many tokens as they may: what they were made of was cut, but for the few that just fit."
 IN_WORDS = ("unread", "cut_inputs", "cut_targets")  # of answers in words
 
 
 def table(outcome: Outcome) -> str:
-    """Percentages, one line a task and metric."""
+    """Percentages, one line a task and metric, below what they are of."""
     header, rows = _rows(outcome)
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = [
         "  ".join(_aligned(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
         for row in [header, *rows]
     ]
-    return "\n".join([*(line.rstrip() for line in lines), *_remarks(outcome)])
+    return "\n".join([f"{outcome.split} rows, step {outcome.step}", *(line.rstrip() for line in lines), *_remarks(outcome)])
 
 
 def page(outcome: Outcome, name: str) -> str:
@@ -32,9 +33,11 @@ def page(outcome: Outcome, name: str) -> str:
     return pages.page(
         f"Evaluation of {name}",
         [
-            f"<h1>{pages.escape(name)}</h1>",
+            f"<header>\n<h1>{pages.escape(name)}</h1>",
+            pages.paragraph(f"The {outcome.split} rows, by the checkpoint of step {outcome.step:,}.", "lede"),
+            "</header>",
             pages.section("Scores", pages.table(header, rows, names=2) + "".join(remarks)),
-            pages.section("Rows", pages.table(["task", *columns], counts)),
+            pages.section("Rows", pages.table(["task", *columns], counts) + pages.paragraph(FULL, "soft")),
         ],
     )
 

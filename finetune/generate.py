@@ -74,18 +74,19 @@ def _run(flags: argparse.Namespace) -> None:
     if not 0 <= flags.seed < 2**32:
         raise UserError(f"--seed={flags.seed} must be a number from 0 to {2**32 - 1}")
     search, rows = chosen_search(flags), read(flags.input)
-    blueprint, params = load(flags.checkpoint, mesh.parse(flags.mesh), flags.step)
-    check_generative(blueprint)
-    how = {"length": flags.max_length, "batch_size": flags.batch_size, "seed": flags.seed}
-    texts = Texts(vocabularies.load(vocabulary_of(flags.checkpoint)), blueprint.model, flags.input_length)
-    generator = Generator(blueprint, search, end_id=texts.end_id, pad_id=texts.pad_id, **how)
-    inputs, cut = texts.inputs([row["input"] for row in rows])
-    window = AT_ONCE * flags.batch_size
-    with _written(flags.output) as write, tqdm(total=len(rows), unit=" rows", disable=not sys.stderr.isatty()) as bar:
-        for first in range(0, len(rows), window):
-            answers = generator(params, inputs[first : first + window], first, bar.update)
-            for row, answer in zip(rows[first : first + window], answers, strict=True):
-                write({**row, "output": texts.text(answer.ids), "score": answer.score})
+    with _written(flags.output) as write:
+        blueprint, params = load(flags.checkpoint, mesh.parse(flags.mesh), flags.step)
+        check_generative(blueprint)
+        how = {"length": flags.max_length, "batch_size": flags.batch_size, "seed": flags.seed}
+        texts = Texts(vocabularies.load(vocabulary_of(flags.checkpoint)), blueprint.model, flags.input_length)
+        generator = Generator(blueprint, search, end_id=texts.end_id, pad_id=texts.pad_id, **how)
+        inputs, cut = texts.inputs([row["input"] for row in rows])
+        window = AT_ONCE * flags.batch_size
+        with tqdm(total=len(rows), unit=" rows", disable=not sys.stderr.isatty()) as bar:
+            for first in range(0, len(rows), window):
+                answers = generator(params, inputs[first : first + window], first, bar.update)
+                for row, answer in zip(rows[first : first + window], answers, strict=True):
+                    write({**row, "output": texts.text(answer.ids), "score": answer.score})
     told = f"; {cut:,} inputs were longer than {flags.input_length} tokens and were cut (--input_length)" if cut else ""
     say(f"{len(rows):,} rows generated{told}")
 
@@ -119,6 +120,8 @@ def _written(path: str | None) -> Iterator[Callable[[dict[str, Any]], object]]:
     if path is None:
         yield lambda row: print(json.dumps(row, ensure_ascii=False))
         return
+    if pathlib.Path(path).is_dir():
+        raise UserError(f"--output={path} is a folder; name a file")
     unfinished = pathlib.Path(f"{path}.tmp")
     try:
         file = unfinished.open("w", encoding="utf-8")

@@ -67,9 +67,9 @@ class Predictions:
 
     def jsonl(self) -> str:
         """A line a row: idx, label, prediction and, where there are any, the text it was read from and the probabilities of all classes."""
-        return "".join(json.dumps(self._line(row), ensure_ascii=False) + "\n" for row in range(len(self)))
+        return "".join(json.dumps(self.line(row), ensure_ascii=False) + "\n" for row in range(len(self)))
 
-    def _line(self, row: int) -> dict[str, Any]:
+    def line(self, row: int) -> dict[str, Any]:
         line = {"idx": self.idx[row].tolist(), "label": self._told(self.golds[row]), "prediction": self._told(self.answers[row])}
         if self.said:
             line["said"] = self.said[row]

@@ -5,7 +5,6 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 
 from rootstock.data import mixtures, vocabularies
-from rootstock.data.arrays import Arrays
 from rootstock.data.streams import Mixed, Ordered, Shuffled
 from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import read_config
@@ -59,7 +58,7 @@ def training(
     """
     if shares is not None and (without := [name for name in tasks if name not in shares]):
         raise UserError(f"recipe.training.shares is {dict(shares)}; it has no share for {', '.join(without)}")
-    rows = {name: first(_read(name, "train", data_dir, vocabulary, length), (limits or {}).get(name)) for name in tasks}
+    rows = limited({name: _read(name, "train", data_dir, vocabulary, length) for name in tasks}, limits)
     streams = {name: Shuffled(rows[name], seed) for name in tasks}
     sizes = {name: len(source) for name, source in rows.items()}
     rates = mixtures.temperature(sizes, temperature, cap) if shares is None else {name: shares[name] for name in tasks}
@@ -84,9 +83,13 @@ def _read_once(name: str, split: str, data_dir: str, vocabulary: str, length: in
     return find(name).read(data_dir, vocabulary, length, split)
 
 
-def first(rows: Split, count: int | None) -> Arrays:
-    """The first `count` rows, or all of them."""
-    return rows if count is None else Arrays({name: array[:count] for name, array in rows.arrays.items()}, rows.vocabulary)
+def limited(rows: Mapping[str, Split], limits: Mapping[str, int] | None) -> dict[str, Split]:
+    """Of each task in `limits` only so many rows, the first ones. It may name tasks that are not trained here."""
+    for name, count in (limits or {}).items():
+        find(name)
+        if count < 1:
+            raise UserError(f"LIMITS has {count} rows for {name}; expected at least 1")
+    return {name: split.first(limits[name]) if name in (limits or {}) else split for name, split in rows.items()}
 
 
 def _state(name: str, data_dir: str, vocabulary: str, length: int) -> Hashable:

@@ -7,6 +7,7 @@ Runs follow one another in this process. Started again it goes on where it stood
 may be added. --dry_run lists the runs. See rootstock/finetune/protocol and docs/finetune.md.
 """
 
+import collections
 import contextlib
 import pathlib
 import sys
@@ -70,18 +71,21 @@ def _check_data(protocol: "Protocol") -> None:
     for unit in protocol.units:
         first = next(protocol.plan(unit, {}))
         if not pathlib.Path(protocol.model_dir, "runs", first.place, runs.RESULT).is_file():
-            lacking += [told for name in unit.tasks if (told := _lacks(name))]
+            lacking += [told for name in unit.tasks if (told := _lacks(name, protocol.predict))]
     if lacking:
         raise UserError(" ".join(lacking))
 
 
-def _lacks(name: str) -> str:
-    """What rows of a task are missing, "" if none are."""
+def _lacks(name: str, predicted: Sequence[str]) -> str:
+    """What rows of a task are missing, or of those to be predicted cannot be read; "" if none are."""
     from rootstock.finetune.tasks import find
 
     task, data_dir = find(name), launch.macro("DATA_DIR")
     try:
-        there = task.rows(data_dir, "", launch.macro("LENGTH")).splits
+        rows = task.rows(data_dir, "", launch.macro("LENGTH"))
+        there = rows.splits
+        for split in {task.splits.get(split, split) for split in predicted} & set(there):
+            collections.deque(rows.examples(split), maxlen=0)
     except DataError as error:
         return str(error)
     lacking = [split for split in ("train", "validation") if task.splits.get(split, split) not in there]

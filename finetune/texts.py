@@ -2,17 +2,20 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 
 from rootstock.data.vocabularies import Vocabulary
 from rootstock.engine.errors import UserError
 from rootstock.models.decoding.protocol import Generative
 
+_SENTINEL = re.compile(r"<extra_id_(\d+)>")
+
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
     """An encoder reads a text and its end token, cut at its end to `length` tokens. A decoder goes on from a text, of which it reads the
-    last `length` tokens.
+    last `length` tokens. `<extra_id_0>` in a text is the sentinel, as T5's own tokenizers have it.
     """
 
     vocabulary: Vocabulary
@@ -38,7 +41,7 @@ class Texts:
     def inputs(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
         """Ids of each text, and how many texts had to be cut."""
         if self.model.continues_inputs:
-            ids = self.vocabulary.encode_batch(list(texts))
+            ids = self._encoded(texts)
             if [] in ids:
                 raise UserError(f"input {ids.index([]) + 1} is empty; a decoder goes on from at least one token")
             short = [found[-self.length :] for found in ids]
@@ -49,7 +52,21 @@ class Texts:
 
     def targets(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text and the end token."""
-        return [[*ids, self.end_id] for ids in self.vocabulary.encode_batch(list(texts))]
+        return [[*ids, self.end_id] for ids in self._encoded(texts)]
+
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        found = self.vocabulary.encode_batch(list(texts))
+        if not self.vocabulary.sentinel_ids:
+            return found
+        return [self._with_sentinels(text) if _SENTINEL.search(text) else ids for text, ids in zip(texts, found, strict=True)]
+
+    def _with_sentinels(self, text: str) -> list[int]:
+        known, (first, *rest) = self.vocabulary.sentinel_ids, _SENTINEL.split(text)
+        ids = self.vocabulary.encode(first)
+        for number, part in zip(rest[::2], rest[1::2], strict=True):
+            sentinel = [known[int(number)]] if int(number) < len(known) else self.vocabulary.encode(f"<extra_id_{number}>")
+            ids = [*ids, *sentinel, *self.vocabulary.encode(part)]
+        return ids
 
     def text(self, ids: Sequence[int]) -> str:
         """What was generated."""

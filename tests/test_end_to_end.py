@@ -95,11 +95,12 @@ def test_evaluate(tiny, finetuned, copied, capsys):
     expected = final_scores(tiny, finetuned)
     assert {task: result["scores"]["accuracy"] for task, result in written.items()} == expected
     whole = {"documents": 11, "rows": 11, "answers": 11, "scored": 11, "unlabelled": 0}
-    assert {task: result["rows"] for task, result in written.items()} == dict.fromkeys(TASKS, whole)
+    cut = {"copa": whole | {"full": 11}}  # a question and a choice are more than 16 tokens
+    assert {task: result["rows"] for task, result in written.items()} == dict.fromkeys(TASKS, whole) | cut
     for task in TASKS:
         majority = 100 * written[task]["majority"]["accuracy"]
         assert re.search(rf"{task} +accuracy +11 +{100 * expected[task]:.1f} +{majority:.1f} ", shown)
-        lines = [json.loads(line) for line in (copied / "predictions" / f"{task}.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (copied / "predictions" / f"{task}.validation.jsonl").read_text().splitlines()]
         assert [line["idx"] for line in lines] == list(range(11))
         assert np.mean([line["label"] == line["prediction"] for line in lines]) == pytest.approx(expected[task])
     assert "SuperGLUE, mean of 8 tasks: " in shown and "partial: 3 of 8, without cb, multirc, record, rte, wic" in shown
@@ -107,6 +108,12 @@ def test_evaluate(tiny, finetuned, copied, capsys):
     assert json.loads((copied / "evaluation.json").read_text())["tasks"]["copa"] == written["copa"]
     assert evaluate.main([*flags, "--tasks=boolq", "--step=5"]) == 0
     assert json.loads((copied / "evaluation.json").read_text())["tasks"]["boolq"]["scores"]["accuracy"] == scores(finetuned, "boolq")[1]
+    assert evaluate.main([*flags, "--tasks=boolq", "--step=5", "--split=train"]) == 0
+    assert "\ntrain rows, step 5\ntask " in "\n" + capsys.readouterr().out
+    told = json.loads((copied / "evaluation.json").read_text())
+    assert (told["split"], told["step"]) == ("train", 5)
+    assert "The train rows, by the checkpoint of step 5." in (copied / "evaluation.html").read_text()
+    assert (copied / "predictions/boolq.train.jsonl").exists() and (copied / "predictions/boolq.validation.jsonl").exists()
     assert evaluate.main([*flags, "--tasks=boolq", "--step=50"]) == 2
     assert "has no checkpoint of step 50; it has [1, 2, 3, " in capsys.readouterr().err
 
@@ -133,7 +140,7 @@ def test_evaluate_a_suite(tiny, copied, capsys, tmp_path):
     with zipfile.ZipFile(tmp_path / "s.zip") as archive:
         assert archive.namelist() == ["BoolQ.jsonl", "COPA.jsonl"]
         answers = [json.loads(line) for line in archive.read("BoolQ.jsonl").splitlines()]
-    validation = [json.loads(line) for line in (copied / "predictions" / "boolq.jsonl").read_text().splitlines()]
+    validation = [json.loads(line) for line in (copied / "predictions" / "boolq.validation.jsonl").read_text().splitlines()]
     assert answers == [{"idx": line["idx"], "label": line["prediction"].lower()} for line in validation]
     assert evaluate.main([*flags, "--tasks=boolq", "--split=test"]) == 2
     assert "boolq cannot be scored: the split 'test' has no labels" in (said := capsys.readouterr().err) and "--submission=FILE.zip" in said

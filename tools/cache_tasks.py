@@ -37,6 +37,10 @@ from rootstock.data.text import TextTask
 from rootstock.engine.launch import guarded
 from rootstock.tools import corpus_flags
 
+BELONG = dict.fromkeys(("pairs", "raw", "validation_fraction"), corpus_flags.CORPORA) | {
+    "closed": ("raw",), "data_dir": ("superglue",), "module": ("mixture",), "target_length": ("mixture",), "feature": ("mixture",),
+}  # fmt: skip
+
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -62,7 +66,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     rows.add_argument("--raw", action="store_true", help="with a corpus: rows of raw tokens, nothing framed or packed")
     parser.add_argument("--closed", action="store_true", help="with --raw: every document ends with EOS")
     parser.add_argument(
-        "--validation_fraction", type=float, default=0.02, metavar="F", help="with a corpus: share of the documents held out (default 0.02)"
+        "--validation_fraction", type=float, metavar="F", help="with a corpus: share of the documents held out (default 0.02)"
     )
     options = parser.parse_args(arguments)
     corpus_flags.check(parser, options)
@@ -70,8 +74,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error("--superglue needs --data_dir")
     if options.mixture and not options.module:
         parser.error("--mixture needs --module, the Python module that registers it")
-    if options.closed and not options.raw:
-        parser.error("--closed needs --raw; packed rows are framed, pairs closed by [SEP]")
+    corpus_flags.only_with(parser, options, BELONG)
     if options.workers < 1:
         parser.error(f"--workers is {options.workers}; it must be 1 or more")
     return options
@@ -85,8 +88,8 @@ def tasks(options: argparse.Namespace) -> dict[Path, Task]:
             kind = SentencePairTask
         elif options.raw:
             kind = functools.partial(RawTextTask, closed=options.closed)
-        task = kind(source, options.vocabulary, options.length, validation_fraction=options.validation_fraction)
-        return {options.out: task}
+        held_out = {} if options.validation_fraction is None else {"validation_fraction": options.validation_fraction}
+        return {options.out: kind(source, options.vocabulary, options.length, **held_out)}
     if options.mixture:
         rates = seqio_bridge.components(options.mixture, options.module)
         folders = {options.out: options.mixture} if rates is None else {options.out / name: name for name in rates}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Sequence
 
 import jax
@@ -69,17 +70,27 @@ class Loaded:
         return jax.tree.map(lambda x: np.asarray(x, np.float32), self._forward(self.model, arrays, task))
 
     def generate(
-        self, inputs: Sequence[str] | Sequence[Sequence[int]], search: Search = GREEDY, length: int = 64, **how: int
+        self,
+        inputs: Sequence[str] | Sequence[Sequence[int]],
+        search: Search = GREEDY,
+        length: int = 64,
+        input_length: int = 512,
+        **how: int,
     ) -> list[str] | list[list[int]]:
         """What the model writes for each of the inputs: texts for texts, ids for ids. At most `length` tokens, the likeliest one after
-        another unless `search` is another of `models.decoding`; `how`: the `batch_size` and `seed` of a `Generator`.
+        another unless `search` is another of `models.decoding`; `how`: the `batch_size` and `seed` of a `Generator`. Texts are cut to
+        `input_length` tokens, with a warning.
         """
         check_generative(self.blueprint)
         if self.tokenizer is None:
             raise UserError("this checkpoint carries no vocabulary, so it does not know which token ends a text")
         _check_list(inputs)
-        texts, given = Texts(self.tokenizer, self.model), len(inputs) > 0 and isinstance(inputs[0], str)
-        ids = texts.inputs(inputs)[0] if given else [[int(index) for index in row] for row in inputs]
+        texts, given = Texts(self.tokenizer, self.model, input_length), len(inputs) > 0 and isinstance(inputs[0], str)
+        if any(isinstance(row, str) != given for row in inputs):
+            raise UserError("the inputs are texts and ids mixed; give all as texts or all as ids")
+        ids, cut = texts.inputs(inputs) if given else ([[int(index) for index in row] for row in inputs], 0)
+        if cut:
+            warnings.warn(f"{cut} inputs were longer than {input_length} tokens and were cut (input_length)", stacklevel=2)
         if wrong := [index for row in ids for index in row if not 0 <= index < self.model.config.vocab_size]:
             raise UserError(f"the inputs hold the id {wrong[0]}; the model knows 0 to {self.model.config.vocab_size - 1}")
         key = (search, length, *sorted(how.items()))

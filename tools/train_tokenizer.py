@@ -38,7 +38,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     corpus_flags.add(parser, parser.add_mutually_exclusive_group(required=True))
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new folder")
     parser.add_argument("--cased", action="store_true", help="with wordpiece: keep case and accents (Unigram always does)")
-    parser.add_argument("--layout", default="t5", choices=tuple(LAYOUTS), help="with unigram: its special pieces (default t5)")
+    parser.add_argument("--layout", choices=tuple(LAYOUTS), help="with unigram: its special pieces (default t5)")
     parser.add_argument(
         "--characters",
         type=int,
@@ -48,6 +48,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     corpus_flags.check(parser, options)
+    if options.cased and options.kind != "wordpiece":
+        parser.error("--cased says nothing without --kind=wordpiece: Unigram always keeps case")
+    if options.layout and options.kind != "unigram":
+        parser.error("--layout says nothing without --kind=unigram: WordPiece has BERT's special pieces")
     for name in ("size", "characters"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} is {getattr(options, name)}; it must be 1 or more")
@@ -66,7 +70,7 @@ def train(options: argparse.Namespace) -> vocabularies.Vocabulary:
         if options.kind == "wordpiece":
             vocabularies.train_wordpiece(texts, options.size, folder / "vocab.txt", not options.cased).save(folder)
         else:
-            vocabularies.train_unigram(texts, options.size, folder / "spiece.model", options.layout).save(folder)
+            vocabularies.train_unigram(texts, options.size, folder / "spiece.model", options.layout or "t5").save(folder)
     return vocabularies.load(options.out)
 
 

@@ -10,7 +10,7 @@ in T5's own order and spelling, so that T5's checkpoints know it:
     wsc       the pronoun between asterisks; the target is the noun phrase. In training only where it is the right one
     record    query, entities, passage; in training a row for every answer, else one for a query, its first answer the target
     stsb      the score rounded to the nearest 0.2
-    axb, axg  as rte; ax as mnli
+    axb, axg  as rte, its texts called premise and hypothesis; ax as mnli
 
 Without a label the target is "<unk>" (STS-B's "-1.0"). Inputs and targets are cut at their end (how many were is counted, as `cut_inputs`
 and `cut_targets`) and closed by the vocabulary's end of sequence (</s>, or [SEP]). `idx` has three places for every set, so that sets mix:
@@ -43,6 +43,7 @@ SHORTEST = 2  # a piece and the end of sequence
 
 _UNKNOWN = "<unk>"
 _AS = {"axb": "rte", "axg": "rte", "ax": "mnli", "glue_rte": "rte"}
+_CALLED = {"axb": {"sentence1": "premise", "sentence2": "hypothesis"}}  # the names of rte's texts
 _ORDER = {"multirc": ("question", "answer", "paragraph"), "wic": ("sentence1", "sentence2", "word")}
 
 Pair = tuple[str, str]  # inputs, targets
@@ -115,8 +116,9 @@ def _texts(of: Set, example: Record) -> list[Pair]:
 
 
 def _named(of: Set, example: Record) -> list[Pair]:
-    names = _ORDER.get(of.name) or sorted(of.texts)
-    inputs = " ".join([_AS.get(of.name, of.name), *(f"{name}: {example.text(name)}" for name in names)])
+    called = {name: name for name in of.texts} | _CALLED.get(of.name, {})
+    names = _ORDER.get(of.name) or sorted(of.texts, key=called.get)
+    inputs = " ".join([_AS.get(of.name, of.name), *(f"{called[name]}: {example.text(name)}" for name in names)])
     label = example.values["label"]
     return [(inputs, _UNKNOWN if label == UNLABELLED else of.labels[label])]
 

@@ -54,6 +54,6 @@ def adapt(vocabulary: Any) -> Any:
         def __eq__(self, other):  # a mixture asks whether its tasks agree
             return getattr(other, "checksum", None) == self.checksum
 
-        checksum = vocabulary.checksum
+        checksum, sentinel_ids = vocabulary.checksum, vocabulary.sentinel_ids
 
     return Adapter()

@@ -24,7 +24,7 @@ from rootstock.finetune.protocol.lengths import at_its_length
 from rootstock.finetune.scores import Gathered
 from rootstock.finetune.tasks import find
 
-BEST, FOUND, PREDICTIONS = "best", "dev.json", "predictions"
+BEST, FOUND = "best", "dev.json"
 WORST = 20  # errors that are kept to be read
 _SHOWN = 700  # characters of a text
 
@@ -118,20 +118,12 @@ def _keep(running: Any, headline: float, results: Mapping[str, Result]) -> None:
         data = running.run.data
         vocabulary = model_dir.adopt_vocabulary(unfinished, data.vocabulary, data.vocabulary_checksum)
         model_dir.write_config(unfinished, running.blueprint.model, vocabulary)
-        for name, result in results.items():
-            write_predictions(unfinished, name, result)
+        for result in results.values():
+            result.write_predictions(unfinished)
         told = {name: describe(result) for name, result in results.items()}
         (unfinished / FOUND).write_text(json.dumps({"step": running.step, "headline": headline, "tasks": told}))
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)
-
-
-def write_predictions(folder: pathlib.Path, name: str, result: Result) -> pathlib.Path:
-    """FOLDER/predictions/NAME.SPLIT.jsonl"""
-    path = folder / PREDICTIONS / f"{name}.{result.split.split}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    model_dir.write_atomically(path, result.predictions.jsonl())
-    return path
 
 
 def describe(result: Result) -> dict[str, Any]:
@@ -157,9 +149,9 @@ def worst(result: Result, most: int = WORST) -> list[dict[str, Any]]:
     losses = row_losses(predictions)
     order = [row for row in np.argsort(-losses, kind="stable")[:most].tolist() if losses[row] > 0]
     examples = dict(enumerate(result.split.examples())) if order else {}
-    lines = [json.loads(line) for line in predictions.jsonl().splitlines()]
+    lines = {row: predictions.line(row) for row in order}
     return [
-        {name: lines[row][name] for name in ("idx", "label", "prediction")}
+        {name: lines[row][name] for name in ("idx", "label", "prediction", "said") if name in lines[row]}
         | {"loss": float(losses[row]), "text": _text(examples.get(row, {}))}
         for row in order
     ]

@@ -5,6 +5,7 @@ import pathlib
 from rootstock.engine import launch
 from rootstock.engine.progress import say
 from rootstock.finetune import evaluate, recipe
+from rootstock.finetune.outcome import PREDICTIONS
 from rootstock.finetune.protocol import Protocol, Unit, dev
 from rootstock.finetune.tasks import find
 
@@ -23,10 +24,10 @@ def splits(protocol: Protocol, unit: Unit, best: pathlib.Path) -> list[pathlib.P
         for split in protocol.predict:
             if task.splits.get(split, split) not in rows.splits:
                 continue
-            path = pathlib.Path(protocol.model_dir, dev.PREDICTIONS, f"{name}.{task.splits.get(split, split)}.jsonl")
+            path = pathlib.Path(protocol.model_dir, PREDICTIONS, f"{name}.{task.splits.get(split, split)}.jsonl")
             if path.is_file() and path.stat().st_mtime > newest:
                 continue
             outcome = evaluate.predict(str(best), [name], data_dir, length, split=split, target_length=target_length)
-            written.append(dev.write_predictions(pathlib.Path(protocol.model_dir), name, outcome.results[name]))
+            written.append(outcome.results[name].write_predictions(pathlib.Path(protocol.model_dir)))
             say(f"wrote {path}")
     return written

@@ -14,6 +14,7 @@ from rootstock.engine.page import Cell
 from rootstock.engine.plots import COLOURS, Line, Panel, Reference
 from rootstock.engine.report import duration
 from rootstock.finetune import leaderboard
+from rootstock.finetune.evaluation_report import FULL
 from rootstock.finetune.protocol import Protocol, Unit, told
 from rootstock.finetune.protocol.runs import Trained
 
@@ -41,6 +42,7 @@ class Spread:
         return found | {"standard_error": None if math.isnan(error) else error, "majority": self.majority, "scored": self.scored}
 
 
+SEVERAL = "An example of ReCoRD makes several rows for an encoder; LIMITS leaves rows of training out."
 Scores = Mapping[str, Mapping[str, Spread]]  # by task and metric
 
 
@@ -58,6 +60,7 @@ def write(protocol: Protocol, trained: Sequence[Trained], warnings: Sequence[str
         *(page.paragraph(f"Warning: {warning}.") for warning in warnings),
         "</header>",
         page.section("Results", _results(found) + "".join(map(page.paragraph, [*_averages(found), *_remarks(protocol, trained)]))),
+        page.section("Rows", _rows(protocol, trained)),
         page.section("Grid", _grid(protocol, trained)),
         *(page.section(unit.name, _unit(unit, chosen)) for unit in protocol.units if (chosen := counted(protocol, unit, trained))),
         page.section("Runs", _runs(trained)),
@@ -141,6 +144,22 @@ def _results(found: Scores) -> str:
     return page.table(header, rows, names=2) + page.paragraph("Percentages. Marked: a median above the majority.", "soft") if rows else ""
 
 
+def _rows(protocol: Protocol, trained: Sequence[Trained]) -> str:
+    """What became of the rows of the files: of training, in `training` of a result; of the rows that are scored, in those of each task."""
+    header = ["Task", "Split", "In the files", "Dropped", "Used", "Of them full", "Scored", "Unlabelled", "Unread"]
+    cells = lambda *counts: ["" if count is None else f"{count:,}" for count in counts]
+    rows = []
+    for unit in protocol.units:
+        for chosen in counted(protocol, unit, trained)[:1]:
+            for task in unit.evaluated:
+                if read := chosen.found["training"].get(task):
+                    rows.append([task, "train", *cells(*(read[what] for what in ("documents", "dropped", "used", "full"))), "", "", ""])
+                held = chosen.found["tasks"][task]["rows"]
+                told = cells(held["documents"], held.get("dropped", 0), held["rows"], held.get("full", 0))
+                rows.append([task, "validation", *told, *cells(held["scored"], held["unlabelled"], held.get("unread"))])
+    return page.table(header, rows, names=2) + page.paragraph(f"{FULL} {SEVERAL}", "soft") if rows else ""
+
+
 def _grid(protocol: Protocol, trained: Sequence[Trained]) -> str:
     """The first seed at every point."""
     if len(protocol.points) < 2:
@@ -204,7 +223,7 @@ def _confusion(named: str, found: Mapping[str, Any]) -> str:
 def _errors(named: str, worst: Sequence[Mapping[str, Any]]) -> str:
     if not worst:
         return ""
-    rows = [[_reading(error["text"]), _said(error["label"]), _said(error["prediction"]), f"{error['loss']:.2f}"] for error in worst]
+    rows = [[_reading(error["text"]), _said(error["label"]), _answered(error), f"{error['loss']:.2f}"] for error in worst]
     found = page.table(["Text", "Label", "Prediction", "Loss"], rows)
     return f"<details><summary>{page.escape(named)}: the {len(rows)} worst errors</summary>\n{found}</details>"
 
@@ -213,6 +232,11 @@ def _reading(texts: Mapping[str, str]) -> Cell:
     """The first text, the others under it, each by its name."""
     told = [f"{name}: {text}" for name, text in texts.items()]
     return Cell(told[0] if told else "", " \N{MIDDLE DOT} ".join(told[1:]))
+
+
+def _answered(error: Mapping[str, Any]) -> str:
+    """The prediction, or what was said instead of one."""
+    return _said(error["prediction"]) if error["prediction"] is not None else f"no answer: {error.get('said', '')!r}"
 
 
 def _said(value: Any) -> str:

@@ -15,6 +15,7 @@ from rootstock.engine import launch, resume, train
 from rootstock.engine.checkpoints import folder as checkpoints_of
 from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import write_atomically
+from rootstock.finetune.outcome import PREDICTIONS
 from rootstock.finetune.protocol import Planned, Protocol, dev
 from rootstock.finetune.tasks import find
 
@@ -87,7 +88,8 @@ def run(recipe: Recipe, protocol: Protocol, planned: Planned, texts: Mapping[str
         _check_same(folder, found["settings"], settings)
         return Trained(planned, folder, found)
     started = time.monotonic()
-    epoch, steps = _lengths(_macro("EPOCHS"), _macro("BATCH_SIZE"))
+    training = _training_rows()
+    epoch, steps = _lengths(training, _macro("EPOCHS"), _macro("BATCH_SIZE"))
     every = max(1, round(epoch / protocol.evaluations)) if protocol.evaluations else steps
     bind(recipe, protocol, planned, texts, f"TRAIN_STEPS = {steps}", f"dev.Dev.every = {every}")
     running = _train(recipe.command)
@@ -95,7 +97,12 @@ def run(recipe: Recipe, protocol: Protocol, planned: Planned, texts: Mapping[str
     if found is None:
         raise UserError(f"the recipe {', '.join(recipe.files)} has no hook protocol.dev.Dev: include finetune/superglue_protocol.gin")
     told = {"seed": planned.seed, "point": dict(planned.point), "steps": running.step, "epochs": running.step / epoch}
-    told |= {"seconds": sum(running.goodput.breakdown().values()), "last_seconds": time.monotonic() - started, "settings": settings}
+    told |= {
+        "training": training,
+        "seconds": sum(running.goodput.breakdown().values()),
+        "last_seconds": time.monotonic() - started,
+        "settings": settings,
+    }
     write_atomically(folder / RESULT, json.dumps(found | told) + "\n")
     return Trained(planned, folder, found | told)
 
@@ -110,8 +117,8 @@ def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
     predictions stay.
     """
     for one in trained:
-        if (said := one.folder / dev.BEST / dev.PREDICTIONS).is_dir():
-            shutil.copytree(said, one.folder / dev.PREDICTIONS, dirs_exist_ok=True)
+        if (said := one.folder / dev.BEST / PREDICTIONS).is_dir():
+            shutil.copytree(said, one.folder / PREDICTIONS, dirs_exist_ok=True)
     winner = best(trained)
     target = pathlib.Path(model_dir, dev.BEST, winner.planned.unit.name)
     if (kept := winner.folder / dev.BEST).is_dir():
@@ -130,10 +137,16 @@ def _train(command: str) -> train.Running:
     return train.train(launch.fetch(), gin.operative_config_str, command)
 
 
-def _lengths(epochs: int | float, batch_size: int) -> tuple[float, int]:
-    """Steps of an epoch, and of the run. The rows are counted, and read for the run at that."""
-    data = launch.fetch().data
-    rows = sum(len(stream.source) for stream in data.streams.values())
+def _training_rows() -> dict[str, dict[str, int]]:
+    """Of each task what its training split held, what was dropped of it, and the rows that are trained on; they are read for the run."""
+    sources = {name: stream.source for name, stream in launch.fetch().data.streams.items()}
+    counts = {name: {what: source.counts[what] for what in ("documents", "dropped")} for name, source in sources.items()}
+    return {name: {**counts[name], "used": len(source), "full": source.full} for name, source in sources.items()}
+
+
+def _lengths(training: Mapping[str, Mapping[str, int]], epochs: int | float, batch_size: int) -> tuple[float, int]:
+    """Steps of an epoch, and of the run."""
+    rows = sum(counts["used"] for counts in training.values())
     return rows / batch_size, max(1, math.ceil(epochs * rows / batch_size))
 
 

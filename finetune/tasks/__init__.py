@@ -1,5 +1,6 @@
 """What a fine-tuning task is, and how one is found by name."""
 
+import copy
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,17 @@ class Split(Arrays):
     def examples(self) -> Iterator[Example]:
         """What the rows were made of, with the names of TFDS; every example makes one row or several."""
         return self.rows.examples(self.split)
+
+    def first(self, count: int) -> "Split":
+        """The first `count` rows, to train on; `counts` stay those of all."""
+        short = copy.copy(self)
+        short.arrays = {name: array[:count] for name, array in self.arrays.items()}
+        return short
+
+    @property
+    def full(self) -> int:
+        """How many rows hold as many tokens as they may."""
+        return int((self.arrays["segment_ids"] > 0).reshape(len(self), -1, self.arrays["segment_ids"].shape[-1]).all(-1).any(-1).sum())
 
     @property
     def idx(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import read_config
 from rootstock.engine.progress import say
 from rootstock.engine.sockets import Probe
-from rootstock.finetune.recipe import first
+from rootstock.finetune.recipe import limited
 from rootstock.finetune.tasks import find
 from rootstock.finetune.text_to_text import rows
 from rootstock.finetune.text_to_text.rows import TextSplit
@@ -72,7 +72,7 @@ def training(
     splits = tasks.train()
     for name, split in splits.items():
         _tell_cuts(name, split)
-    chosen = {name: first(split, (limits or {}).get(name)) for name, split in splits.items()}
+    chosen = limited(splits, limits)
     rates = mixtures.temperature({name: len(source) for name, source in chosen.items()}, temperature, cap)
     return Interleaved({name: Shuffled(source, seed) for name, source in chosen.items()}, rates)
 

@@ -31,6 +31,9 @@ class _Candidates:
     ended: Bool[Array, "B C"]
 
 
+STEEPEST = 10  # of a length penalty: to a higher power a length of some thousands is beyond float32
+
+
 @struct.dataclass
 class _Beams:
     index: Int[Array, ""]
@@ -54,6 +57,8 @@ class BeamSearch:
     def __post_init__(self):
         if self.beams < 1:
             raise ValueError(f"beams is {self.beams}; expected 1 or more")
+        if not abs(self.length_penalty) <= STEEPEST:
+            raise ValueError(f"length_penalty is {self.length_penalty}; expected a number from {-STEEPEST} to {STEEPEST}")
 
     def __call__(
         self,

@@ -111,11 +111,13 @@ def test_finite_data(source):
 
 @pytest.mark.parametrize("denoiser", [CausalLM(), PrefixLM(), SpanCorruption()], ids=str)
 def test_decoder_only(source, denoiser):
-    """Inputs, then targets, in one row; of a causal LM every token is a target."""
+    """Inputs without their EOS, then targets, in one row; of a causal LM every token is a target."""
     batch = Denoised(Ordered(source), denoiser, DecoderOnly(160)).batch(0, 8)
     for number in range(8):
         ids = source[number]["input_ids"]
         inputs, targets = denoiser(ids, denoising.Marks(1, range(258, 158, -1)), np.random.Generator(np.random.Philox(key=[0, number])))
+        assert len(inputs) == 0 or inputs[-1] == 1
+        inputs = inputs[:-1]
         row = {name: values[number][: len(inputs) + len(targets)] for name, values in batch.items() if name != "weight"}
         np.testing.assert_array_equal(row["input_ids"], [*inputs, *targets])
         np.testing.assert_array_equal(row["is_target"], [0] * len(inputs) + [1] * len(targets))

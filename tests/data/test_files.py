@@ -26,20 +26,22 @@ def test_resolve_names_both_places(tmp_path, monkeypatch):
 
 
 def test_expand(tmp_path, monkeypatch):
-    for name in ("b.txt", "a.txt.gz", "c.txt.xz", "notes.md"):
+    for name in ("b.txt", "a.txt.gz", "c.txt.xz", "d.ndjson", "info.json", "notes.md"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    assert [path.name for path in files.expand(str(tmp_path))] == ["a.txt.gz", "b.txt", "c.txt.xz"]
+    assert [path.name for path in files.expand(str(tmp_path))] == ["a.txt.gz", "b.txt", "c.txt.xz", "d.ndjson"]
     assert [path.name for path in files.expand("*.txt")] == ["b.txt"]
-    assert [path.name for path in files.expand(["b.txt", "*"])] == ["b.txt", "a.txt.gz", "c.txt.xz", "notes.md"]
+    assert [path.name for path in files.expand(["b.txt", "*.txt*"])] == ["b.txt", "a.txt.gz", "c.txt.xz"]
     assert len(files.expand("data/demo/novels")) == 9
     with pytest.raises(DataError, match=r"'\*\.csv' matches no file; looked for '.*csv' and '.*csv'"):
         files.expand("*.csv")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        DataError, match=r"'empty' matches no file that ends in \.txt, \.jsonl, \.parquet \(or \.gz, \.xz, \.zst after it\)"
+        DataError, match=r"'empty' matches no file that ends in \.txt, \.jsonl, \.ndjson, \.parquet \(or \.gz, \.xz, \.zst after it\)"
     ):
         files.expand("empty")
+    with pytest.raises(DataError, match="a pattern for files is empty; is there a comma too many"):
+        files.expand(["b.txt", ""])
 
 
 @pytest.mark.parametrize("suffix, opener", [(".txt", open), (".txt.gz", gzip.open), (".txt.xz", lzma.open)])

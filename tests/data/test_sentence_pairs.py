@@ -2,7 +2,9 @@
 stretches by ALBERT's.
 """
 
+import json
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -141,6 +143,15 @@ def test_order(corpus, vocabulary_file):
         assert seen == sorted(set(seen)) and (len(document) > 1 or not seen)
     assert abs(np.mean(labels) - 0.5) < 5 * 0.5 / np.sqrt(len(labels))
     assert all(row["is_swapped"] in (0, 1) and "is_random_next" not in row for row in task.rows("train"))
+
+
+def test_a_document_without_an_order_is_dropped(vocabulary_file, tmp_path):
+    """Once, however many copies are made of the others."""
+    documents = [*["A cat sat."] * 3, "A cat sat. A dog ran home."]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    task = SentenceOrderTask(str(tmp_path / "x.jsonl"), vocabulary_file, LENGTH, validation_fraction=0.0, dupe_factor=2)
+    counts = Counter()
+    assert len(list(task.rows("train", counts))) == 2 and counts == {"documents": 4, "dropped": 3}
 
 
 @pytest.mark.parametrize("change, message", [(dict(short_seq_prob=1.5), "short_seq_prob is 1.5"), (dict(length=4), "length is 4")])

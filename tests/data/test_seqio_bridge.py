@@ -203,6 +203,32 @@ def test_a_mixture_of_tasks_that_do_not_mix(vocabulary, vocabulary_file, registe
         seqio_bridge.components("pets", "my_tasks")
 
 
+def test_an_edited_module_is_another_task(vocabulary, vocabulary_file, register, tmp_path, monkeypatch, capsys):
+    """What seqio reads is described by its module's file; without this the old cache would be served."""
+    register("cats", [{"targets": text} for text in TEXTS], seqio.PassThroughVocabulary(0), targets=tf.string)
+    path = tmp_path / "my_tasks.py"
+    path.write_text("# one")
+    monkeypatch.setattr(sys.modules["my_tasks"], "__file__", str(path), raising=False)
+    command = ["--mixture=cats", "--module=my_tasks", f"--vocabulary={vocabulary_file}", "--length=16", f"--out={tmp_path / 'out'}"]
+    assert cache_tasks.main([*command, "--workers=1"]) == 0 == cache_tasks.main([*command, "--workers=1"])
+    path.write_text("# another")
+    assert cache_tasks.main([*command, "--workers=1"]) == 2
+    assert "was made from other files; only there: my_tasks.py (5 bytes)" in capsys.readouterr().err
+
+
+def test_what_goes_wrong_inside_seqio_is_told(vocabulary, vocabulary_file, register):
+    register("bytes", [{"targets": "fine"}, {"targets": b"caf\xe9"}], seqio.PassThroughVocabulary(0), targets=tf.string)
+    with pytest.raises(DataError, match="'targets' of example 1 of the seqio task 'bytes' is not UTF-8"):
+        list(seqio_bridge.SeqioText("bytes", "my_tasks", vocabulary_file, 32).rows("train"))
+    register("texts", [{"inputs": "a", "targets": "b"}], vocabularies.seqio_vocabulary(vocabulary), inputs=tf.string, targets=tf.string)
+    with pytest.raises(DataError, match="the seqio task 'texts' gives no split 'train': "):
+        list(seqio_bridge.SeqioPairs("texts", "my_tasks", vocabulary_file, 16, 8).rows("train"))
+    broken = iter([{"targets": "fine"}, 3])
+    register("broken", broken, seqio.PassThroughVocabulary(0), targets=tf.string)
+    with pytest.raises(DataError, match="example 1 of the split 'train' of the seqio task 'broken' cannot be made"):
+        list(seqio_bridge.SeqioText("broken", "my_tasks", vocabulary_file, 32).rows("train"))
+
+
 @pytest.mark.parametrize("module", ["sys", "no_such_module"])
 def test_unknown_seqio_task(module, vocabulary_file):
     with pytest.raises(DataError, match=f"the module '{module}' gives no seqio task or mixture 'nope'"):

@@ -3,7 +3,7 @@
 import pytest
 import sentencepiece
 
-from rootstock.data import files, vocabularies
+from rootstock.data import files, seqio_preprocessors, vocabularies
 
 seqio = pytest.importorskip("seqio")
 tf = pytest.importorskip("tensorflow")
@@ -51,5 +51,21 @@ def test_sentinels_are_seqios(models):
     theirs = seqio.SentencePieceVocabulary(str(models / "t5.model"), extra_ids=100)
     assert theirs == vocabularies.seqio_vocabulary(ours)
     assert theirs.encode("<extra_id_0> <extra_id_99>") == [ours.id_of("<extra_id_0>"), ours.id_of("<extra_id_99>")]
+    assert list(seqio_preprocessors.sentinels(theirs)) == list(ours.sentinel_ids)
     bytes_ = vocabularies.load("bytes", extra_ids=100)
     assert vocabularies.seqio_vocabulary(bytes_).vocab_size == bytes_.size == 359
+
+
+def test_sentinels_of_released_models(models, tmp_path):
+    """ByT5's are the last of its bytes; mT5's stand in its file; a file without any has none; ours say which they are."""
+    assert list(seqio_preprocessors.sentinels(seqio.ByteVocabulary())) == list(vocabularies.load("bytes").sentinel_ids)
+    lines = [line for line, _ in zip(files.open_text("data/demo/novels/Burnett_Garden_1911.txt.xz"), range(300), strict=False)]
+    with (tmp_path / "mt5.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_writer=file, vocab_size=200, minloglevel=2, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+            user_defined_symbols=["▁<extra_id_1>", "▁<extra_id_0>"],
+        )  # fmt: skip
+    inside = seqio.SentencePieceVocabulary(str(tmp_path / "mt5.model"), extra_ids=0)
+    assert list(seqio_preprocessors.sentinels(inside)) == list(vocabularies.load(tmp_path / "mt5.model").sentinel_ids) == [4, 3]
+    assert not list(seqio_preprocessors.sentinels(seqio.SentencePieceVocabulary(str(models / "t5.model"), extra_ids=0)))
+    assert not list(seqio_preprocessors.sentinels(vocabularies.seqio_vocabulary(vocabularies.load("data/demo/vocab.txt"))))

@@ -66,6 +66,11 @@ def test_splits_and_unlabelled_rows(make):
     assert math.isnan(next(numbers.rows("test"))["label"])
 
 
+def test_an_empty_label_is_none_where_none_is_needed(make):
+    task = make({"train.tsv": TSV, "test.tsv": "sentence\tlabel\nthe cat\t\n"})
+    assert [int(row["label"]) for row in task.rows("test")] == [-1]
+
+
 def test_counts_add_up(make):
     from collections import Counter
 

@@ -13,6 +13,7 @@ from rootstock.engine.partitioning import Partitioner
 from rootstock.engine.sockets import Context
 from rootstock.engine.state import Blueprint
 from rootstock.finetune import finetuned, heads
+from rootstock.finetune.answerers import Asked, ByHeads, Opened
 from rootstock.finetune.objective import Multitask
 from rootstock.models import albert, bert, deberta, electra, modernbert, roberta
 from rootstock.models.layers import stack
@@ -69,6 +70,22 @@ def blueprint(name, where="one", scan=True):
     shape = MESHES[where]
     partitioner = Partitioner(mesh.make(shape, jax.devices()[: 1 if where == "one" else 8]))
     return Blueprint.draw(lambda key: finetuned.Finetuned(finetuned.Config(finetuned.Encoder(kind, config), HEADS), key), partitioner)
+
+
+@pytest.mark.parametrize("name, most, expected", [("bert", 512, 512), ("bert", 40, 40), ("roberta", 42, 40), ("modernbert", 8192, 512)])
+def test_rows_of_an_evaluation_fit_the_model(name, most, expected):
+    """Where no length is asked for: 512 tokens, or as many as there are positions."""
+    kind, config = FAMILIES[name]
+    whole = finetuned.Config(finetuned.Encoder(kind, dataclasses.replace(config, max_length=most)), HEADS)
+    drawn = Blueprint.draw(lambda key: finetuned.Finetuned(whole, key), Partitioner(mesh.make(mesh.Shape(), jax.devices()[:1])))
+    length = ByHeads(Opened("x", drawn, {}), Asked("", "")).length
+    assert length == expected
+    hidden = jax.eval_shape(
+        lambda params, ids: drawn.merge(params).encoder(ids),
+        {name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for name, spec in drawn.specs.items()},
+        jnp.zeros((1, length), jnp.int32),
+    )
+    assert jax.tree.leaves(hidden)[0].shape[1] == length
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The command: from a file of texts to a file of answers."""
 
+import dataclasses
 import gzip
 import json
 
@@ -96,6 +97,12 @@ def test_from_python(t5_dir, decoder_dir, trained, command, capsys):
     found = model.generate(texts.inputs(TEXTS)[0], length=5, batch_size=2)
     assert [texts.text(ids) for ids in found] == model.generate(TEXTS, length=5)
     assert model.generate([]) == [] and len(rootstock.load(decoder_dir).generate(["the cat"], length=3)) == 1
+    with pytest.warns(UserWarning, match=r"1 inputs were longer than 4 tokens and were cut \(input_length\)"):
+        assert model.generate(["the cat sat on the mat"], length=3, input_length=4) == model.generate(["the cat sat"], length=3)
+    with pytest.raises(ValueError, match="length is 0; expected at least one token to generate"):
+        model.generate(TEXTS, length=0)
+    with pytest.raises(UserError, match="the inputs are texts and ids mixed"):
+        model.generate([[3], "the"])
     with pytest.raises(UserError, match="the inputs hold the id 166; the model knows 0 to 165"):
         model.generate([[3, 166]])
     with pytest.raises(UserError, match="generates nothing: expected an encoder-decoder or a decoder"):
@@ -147,6 +154,11 @@ def test_texts(tiny):
     encoder, goes_on = (Texts(vocabulary, model, 3) for model in models)
     assert encoder.inputs(["the cat sat", "the cat", ""]) == ([[the, cat, end], [the, cat, end], [end]], 1)
     assert goes_on.inputs(["the cat sat the", "cat"]) == ([[cat, sat, the], [cat]], 1)
+    assert encoder.inputs(["the <extra_id_0>"])[1] == 1  # a vocabulary without sentinels reads them as any text
+    bytes_ = vocabularies.load("bytes")
+    wide = Texts(bytes_, t5.T5(dataclasses.replace(T5, vocab_size=259), jax.random.key(0)), 32)
+    ids = [*bytes_.encode("a "), 258, *bytes_.encode(" b"), 257, *bytes_.encode("<extra_id_900>")]
+    assert wide.targets(["a <extra_id_0> b<extra_id_1><extra_id_900>", ""]) == [[*ids, 1], [1]]
     assert encoder.text([the, 163, 165, cat]) == "the <163> <165> cat" and encoder.text([]) == ""
     with pytest.raises(UserError, match=f"has {vocabulary.size} pieces, but the model knows 8 ids"):
         Texts(vocabulary, t5.T5(t5.Config(vocab_size=8, width=4, layers=1, heads=1, mlp_width=4), jax.random.key(0)))
@@ -156,6 +168,9 @@ def test_texts(tiny):
     "flags, message",
     [
         (["--beams=0"], "beams is 0; expected 1 or more"),
+        (["--beams=2", "--length_penalty=nan"], "length_penalty is nan; expected a number from -10 to 10"),
+        (["--beams=2", "--length_penalty=1000"], "length_penalty is 1000.0; expected a number from -10 to 10"),
+        (["--output=."], "--output=. is a folder; name a file"),
         (["--beams=2", "--top_p=0.3"], "--beams=2 searches and --top_p draws: give one of them"),
         (["--length_penalty=2"], "--length_penalty=2.0 is of a beam search: add for example --beams=4"),
         (["--temperature=0"], "temperature is 0.0; expected a number above 0"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
 import statistics
 import types
@@ -13,7 +14,7 @@ import pytest
 from rootstock.data.arrays import Arrays
 from rootstock.engine import checkpoints
 from rootstock.engine.errors import UserError
-from rootstock.finetune import evaluate, superglue
+from rootstock.finetune import evaluate, recipe, superglue
 from rootstock.finetune.outcome import Result
 from rootstock.finetune.predictions import Predictions, texts
 from rootstock.finetune.protocol import Protocol, dev, overlap, predict, report, runs
@@ -83,6 +84,37 @@ def test_losses_of_rows():
     np.testing.assert_allclose(dev.row_losses(numbers), [4, 0])
     answers = Predictions(np.arange(3), texts([("x", "y"), ("z",), ()]), texts(["y", "x", "x"]))
     np.testing.assert_allclose(dev.row_losses(answers), [0, 1, 0])
+
+
+def test_a_wrong_text_is_shown_with_what_was_said():
+    """Line separators of Unicode stay inside a line; an answer that names no class is shown as it was written."""
+    of_texts = Predictions(np.arange(1), texts([("b",)]), texts(["x\u2028y"]))
+    split = Split.__new__(Split)
+    split.examples = lambda: [{"query": "q"}]
+    (error,) = dev.worst(Result(find("record"), split, of_texts))
+    assert error == {"idx": 0, "label": ["b"], "prediction": "x\u2028y", "loss": 1.0, "text": {"query": "q"}}
+    of_classes = Predictions(np.arange(1), np.array([1]), np.array([-1]), ("no", "yes"), said=("perhaps",))
+    (error,) = dev.worst(Result(find("boolq"), split, of_classes))
+    assert error["prediction"] is None and error["said"] == "perhaps"
+    assert "no answer: &#x27;perhaps&#x27;" in report._errors("boolq", [error])
+
+
+def test_limits_name_tasks_and_rows():
+    rows = {name: Split.__new__(Split) for name in ("cb", "copa")}
+    for split in rows.values():
+        split.arrays = {"label": np.arange(9)}
+    assert {name: len(split) for name, split in recipe.limited(rows, {"cb": 5, "rte": 7}).items()} == {"cb": 5, "copa": 9}
+    with pytest.raises(UserError, match="there is no task 'CB'"):
+        recipe.limited(rows, {"CB": 5})
+    with pytest.raises(UserError, match="LIMITS has -5 rows for cb; expected at least 1"):
+        recipe.limited(rows, {"cb": -5})
+
+
+def test_rows_to_be_predicted_are_read_before_anything_runs(follow, reviews, tmp_path, capsys):
+    shutil.copytree(reviews, tmp_path / "rows")
+    (tmp_path / "rows/test.tsv").write_text("sentence\tlabel\nthe dog\tperhaps\n")
+    assert follow(tmp_path / "x", f"DATA_DIR = '{tmp_path / 'rows'}'") == 2
+    assert "test.tsv' line 2: 'label' is 'perhaps'" in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
 def test_rows_without_labels_have_no_scores():
@@ -212,7 +244,10 @@ def test_curves_matrix_and_errors(followed):
     assert [line["step"] for line in lines if (line["split"], line["name"]) == ("validation", "accuracy")] == [5, 10, 15]
     names = {line["name"] for line in lines}
     assert "tokens_per_second" in names and "mfu" not in names  # padding is skipped: the FLOPs of a step are not known
+    counts = json.loads((followed / "runs/reviews/seed0/result.json").read_text())["training"]["reviews"]
+    assert counts == {"documents": 40, "dropped": 0, "used": 40, "full": 0}
     page = (followed / "report.html").read_text()
+    assert "Of them full" in page and re.search(r"reviews</td>.*train</td>.*40</td>.*0</td>.*40</td>", page.replace("\n", ""))
     assert all(part in page for part in ("Majority", "reviews, seed", "labels down, predictions across", "<svg", "seed1"))
 
 
@@ -337,8 +372,6 @@ def test_a_mixture_in_one_run(tiny, trained, tmp_path):
 
 def test_limits_take_the_first_rows(tiny, trained):
     """Of a mixture: twelve rows of one task, all 24 of the other."""
-    from rootstock.finetune import recipe
-
     how = (str(tiny.folder / "superglue"), str(tiny.folder / "vocab.txt"), 16, 0)
     mixed = recipe.training(("boolq", "copa"), *how, 16, limits={"boolq": 12})
     assert [len(stream.source) for stream in mixed.streams.values()] == [12, 24]
@@ -349,8 +382,6 @@ def test_limits_take_the_first_rows(tiny, trained):
 
 def test_parts_of_a_batch(tiny):
     """Equal ones, rounded where they are no whole rows; by the numbers of rows, capped; or as they are given."""
-    from rootstock.finetune import recipe
-
     how = (("boolq", "copa"), str(tiny.folder / "superglue"), str(tiny.folder / "vocab.txt"), 16, 0)
     parts = lambda size, **more: {name: len(rows["label"]) for name, rows in recipe.training(*how, size, **more).batch(0, size).items()}
     assert parts(8) == {"boolq": 4, "copa": 4}

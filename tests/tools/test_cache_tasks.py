@@ -9,6 +9,7 @@ from rootstock.data.raw_text import RawTextTask
 from rootstock.tools import cache_tasks
 
 VOCABULARY = "--vocabulary=data/demo/vocab.txt"
+REST = (VOCABULARY, "--length=64", "--out=x")
 
 
 @pytest.fixture
@@ -124,6 +125,10 @@ def test_mistakes(tmp_path, capsys, arguments, message):
         (["--mixture=c4", VOCABULARY, "--length=64", "--out=x"], "--mixture needs --module"),
         (["--text=x", VOCABULARY, "--length=64", "--out=x", "--workers=0"], "--workers is 0"),
         (["--text=", VOCABULARY, "--length=64", "--out=x"], "--text is empty; is a variable of the shell unset?"),
+        (["--superglue=rte", "--data_dir=x", "--pairs", *REST], "--pairs says nothing without --text or --tfds or --saved_dataset"),
+        (["--text=x", "--closed", *REST], "--closed says nothing without --raw"),
+        (["--text=x", "--split=train", *REST], "--split says nothing without --tfds or --saved_dataset"),
+        (["--text=x", "--target_length=7", *REST], "--target_length says nothing without --mixture"),
     ],
 )
 def test_flags(capsys, arguments, message):

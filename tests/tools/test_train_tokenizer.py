@@ -94,6 +94,8 @@ def test_an_empty_corpus_and_a_folder_that_is_there(corpus, tmp_path, capsys):
         (["--kind=bpe", "--size=1", "--text=x"], "invalid choice: 'bpe'"),
         (["--kind=unigram", "--size=0", "--text=x"], "--size is 0; it must be 1 or more"),
         (["--kind=unigram", "--size=9", "--tfds=c4"], "--tfds needs --tfds_data_dir"),
+        (["--kind=unigram", "--size=9", "--text=x", "--cased"], "--cased says nothing without --kind=wordpiece"),
+        (["--kind=wordpiece", "--size=9", "--text=x", "--layout=bert"], "--layout says nothing without --kind=unigram"),
         (["--kind=unigram", "--size=9"], "one of the arguments --text --tfds --saved_dataset is required"),
     ],
 )

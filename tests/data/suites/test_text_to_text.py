@@ -121,7 +121,7 @@ TEXTS = [
     ),
     ("boolq", {"question": "is it", "passage": "It -- it is.", "label": 1}, "boolq passage: It -- it is. question: is it", "True"),
     ("rte", {"premise": "a", "hypothesis": "b", "label": 0}, "rte hypothesis: b premise: a", "entailment"),
-    ("axb", {"sentence1": "a", "sentence2": "b", "label": 1}, "rte sentence1: a sentence2: b", "not_entailment"),
+    ("axb", {"sentence1": "a", "sentence2": "b", "label": 1}, "rte hypothesis: b premise: a", "not_entailment"),
     ("axg", {"premise": "a", "hypothesis": "b", "label": 1}, "rte hypothesis: b premise: a", "not_entailment"),
 ]  # fmt: skip
 

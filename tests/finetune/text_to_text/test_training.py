@@ -79,7 +79,7 @@ def test_the_command(finetuned_t5, tiny, tmp_path, capsys):
     assert evaluate.main([*where, "--tasks=superglue"]) == 0
     table = capsys.readouterr().out
     assert "missing cb:" in table and "boolq" in table and "wsc" in table
-    lines = [json.loads(line) for line in (finetuned_t5 / "predictions" / "boolq.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (finetuned_t5 / "predictions" / "boolq.validation.jsonl").read_text().splitlines()]
     assert len(lines) == 11 and set(lines[0]) == {"idx", "label", "prediction", "said"}
     told = json.loads((finetuned_t5 / "evaluation.json").read_text())["tasks"]["boolq"]["rows"]
     assert told["scored"] == told["documents"] == 11 and told["unread"] == sum(line["prediction"] is None for line in lines)
