@@ -128,9 +128,13 @@ def _remarks(protocol: Protocol, trained: Sequence[Trained]) -> list[str]:
 
 
 def _headline(protocol: Protocol, trained: Sequence[Trained]) -> str:
+    runs, tasks, seeds = (
+        f"{number} {what}{'s' * (number != 1)}"
+        for number, what in ((protocol.count(), "run"), (len(protocol.tasks), "task"), (len(protocol.seeds), "seed"))
+    )
+    together = " in one run" if protocol.together else ""
     seconds = sum(one.found["seconds"] for one in trained)
-    what = f"{len(protocol.tasks)} tasks in one run" if protocol.together else f"{len(protocol.tasks)} tasks"
-    return f"{len(trained)} of {protocol.count()} runs, {what}, {len(protocol.seeds)} seeds, {duration(seconds)} in all."
+    return f"{len(trained)} of {runs}, {tasks}{together}, {seeds}, {duration(seconds)} in all."
 
 
 def _results(found: Scores) -> str:
