@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from rootstock.data import denoising
+from rootstock.data import denoising, vocabularies
 from rootstock.data.denoising import Denoiser, Ids, Marks
 from rootstock.data.errors import DataError
 from rootstock.data.raw_text import SHORTEST
@@ -33,7 +33,6 @@ Dataset = Any  # tf.data.Dataset
 Features = Mapping[str, Any]  # seqio.Feature by name
 Lengths = Mapping[str, int]
 
-_BYTES = 100  # of ByT5's ids are its sentinels too
 _JOINED = 128  # documents, as in T5
 
 
@@ -100,7 +99,7 @@ def sentinels(vocabulary: Any) -> Sequence[int]:
         return vocabulary.sentinel_ids
     there = getattr(vocabulary, "extra_ids", 0)
     if isinstance(vocabulary, seqio.ByteVocabulary) and not there:
-        there = _BYTES
+        return vocabularies.load("bytes").sentinel_ids
     if isinstance(vocabulary, seqio.SentencePieceVocabulary) and not there:
         find = vocabulary.tokenizer.PieceToId
         return tuple(itertools.takewhile(lambda found: found != vocabulary.unk_id, (find(f"▁<extra_id_{i}>") for i in itertools.count())))

@@ -58,7 +58,7 @@ def test_sentinels_are_seqios(models):
 
 def test_sentinels_of_released_models(models, tmp_path):
     """ByT5's are the last of its bytes; mT5's stand in its file; a file without any has none; ours say which they are."""
-    assert list(seqio_preprocessors.sentinels(seqio.ByteVocabulary())) == list(vocabularies.load("bytes").sentinel_ids)
+    assert list(seqio_preprocessors.sentinels(seqio.ByteVocabulary())) == list(range(258, 158, -1))
     lines = [line for line, _ in zip(files.open_text("data/demo/novels/Burnett_Garden_1911.txt.xz"), range(300), strict=False)]
     with (tmp_path / "mt5.model").open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
