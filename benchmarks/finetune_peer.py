@@ -232,6 +232,9 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if unknown := [*(set(flags.tasks) - set(TASKS)), *(set(flags.sides) - set(SIDES))]:
         parser.error(f"unknown: {', '.join(unknown)}; tasks are {', '.join(TASKS)}, sides are {', '.join(SIDES)}")
+    from rootstock.engine import host_memory
+
+    host_memory.keep()  # before the conversion starts JAX
     bench = Bench(flags)
     bench.run()
     (bench.out / "results.md").write_text(table(bench.done()) + "\n")

@@ -64,8 +64,10 @@ def adafactor(
         min_dim_size_to_factor,
         decay_rate,
         clipping_threshold=clipping_threshold,
-        multiply_by_parameter_scale=multiply_by_parameter_scale,
+        multiply_by_parameter_scale=False,
     )
+    if multiply_by_parameter_scale:
+        tx = optax.chain(tx, _times_parameter_scale())
     return _update(per_layer(tx), learning_rate)
 
 
@@ -88,6 +90,14 @@ def muon(learning_rate: float | Schedule, weight_decay: float = 0.0, consistent_
 
 def _update(tx: optax.GradientTransformation, learning_rate: float | Schedule) -> Update:
     return Update(tx, learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate))
+
+
+def _times_parameter_scale(smallest: float = 1e-3) -> optax.GradientTransformation:
+    """Updates times the root mean square of their parameter, at least `smallest`. `optax.scale_by_param_block_rms` has a derivative, for
+    which it copies every parameter and reads it twice.
+    """
+    scale = lambda parameter: jnp.maximum(jnp.sqrt(jnp.mean(parameter * parameter)), smallest)
+    return optax.stateless(lambda updates, params: jax.tree.map(lambda u, p: u * scale(p), updates, params))
 
 
 def _uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:

@@ -11,6 +11,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
 _MANY = 2048  # rows from which a copy of the matrix is worth its time
@@ -53,12 +54,20 @@ def _times_backward(kept, gradient):
     x, kernel = kept
     rows = tuple(range(x.ndim - 1))
     narrow_first = x.shape[-1] <= gradient.shape[-1]  # the first is transposed
-    of_kernel = _product(x, gradient, (rows, rows)) if narrow_first else _product(gradient, x, (rows, rows)).T
+    of_kernel = _product(x, gradient, (rows, rows)) if narrow_first else _turned(_product(gradient, x, (rows, rows)))
     transposed = kernel.T if math.prod(x.shape[:-1]) < _MANY else jax.lax.optimization_barrier(kernel.T)
     return _product(gradient, transposed, 1), of_kernel
 
 
 _times.defvjp(_times_forward, _times_backward)
+
+
+def _turned(matrix):
+    """Its transposed copy. Left alone, XLA turns the product before it round, which then takes a slower kernel; without the layout, or
+    the second barrier, all that reads the copy reads it column by column.
+    """
+    turned = with_layout_constraint(jax.lax.optimization_barrier(matrix).T, Layout(major_to_minor=(0, 1)))
+    return jax.lax.optimization_barrier(turned)
 
 
 @jax.custom_vjp
