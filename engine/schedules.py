@@ -29,7 +29,7 @@ def electra_linear(peak: float, steps: int, warmup: int = 0) -> optax.Schedule:
 
 def cosine(peak: float, steps: int, warmup: int = 0, end: float = 0.0) -> optax.Schedule:
     """Linear warm-up, then half a cosine from `peak` to `end` at `steps` (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
-    return _warmed(peak, warmup, optax.cosine_decay_schedule(peak, max(steps - warmup, 1), alpha=end / peak))
+    return _warmed(peak, warmup, optax.cosine_decay_schedule(peak, max(steps - warmup, 1), alpha=end / peak if peak else 0.0))
 
 
 def constant(peak: float, warmup: int = 0) -> optax.Schedule:

@@ -3,7 +3,7 @@
 import contextlib
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,13 @@ class Goodput:
             yield
         finally:
             self.seconds[category] = self.seconds.get(category, 0.0) + time.perf_counter() - begin
+
+    def continue_from(self, told: Mapping[str, float], elapsed: float) -> None:
+        """Of a resumed run: what its starts told when they ended, and the seconds of training that its checkpoint knows. The second is
+        more where a start was killed and told nothing.
+        """
+        lost = elapsed - sum(told.values())
+        self.before = {**told, "train": told.get("train", 0.0) + lost} if lost > 0 else dict(told)
 
     def breakdown(self) -> dict[str, float]:
         """All categories, training included; they add up to the wall clock of every start of the run."""

@@ -286,7 +286,9 @@ def _open(running: Running, config: str, command: str) -> None:
         model_dir.write_config(folder, running.blueprint.model, vocabulary)
         model_dir.write_atomically(folder / "config.gin", resume.header(command) + config)
         model_dir.write_atomically(folder / "model-info.txt", model_dir.parameter_table(running.blueprint))
-    running.goodput.before = {line["name"]: line["value"] for line in metrics.read(folder) if line["split"] == "goodput"}
+    running.goodput.continue_from(
+        {line["name"]: line["value"] for line in metrics.read(folder) if line["split"] == "goodput"}, float(running.state.elapsed)
+    )
     running.writer = metrics.Writer(folder, running.step)
     for task, values in run.baselines.items():
         running.writer.write(running.step, "baseline", values, task)

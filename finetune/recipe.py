@@ -75,7 +75,7 @@ def _read(name: str, split: str, data_dir: str, vocabulary: str, length: int) ->
     return _read_once(name, split, data_dir, vocabulary, length, _state(name, data_dir, vocabulary, length))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=32)  # both splits of all tasks of a suite, and of those that they answer
 def _read_once(name: str, split: str, data_dir: str, vocabulary: str, length: int, state: Hashable) -> Split:
     """A recipe names the validation rows three times, for the evaluation, its probes and the baseline, and runs of several seeds read the
     same training rows; the same files are read once.

@@ -95,8 +95,10 @@ def _lacks(name: str, predicted: Sequence[str]) -> str:
 def _keep_programs(model_dir: str) -> None:
     """Seeds of a task are one program: what one run compiled, the next ones read."""
     import jax
+    from jax.experimental.compilation_cache import compilation_cache
 
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(model_dir, "compiled")))
+    compilation_cache.reset_cache()  # the folder is that of the process's first use, until then
 
 
 def _follow(recipe: "runs.Recipe", protocol: "Protocol", texts: Mapping[str, str], dry_run: bool) -> None:
@@ -123,7 +125,7 @@ def _follow(recipe: "runs.Recipe", protocol: "Protocol", texts: Mapping[str, str
             best = runs.settle(protocol.model_dir, of_unit)
             report.write(protocol, [*done, *of_unit], warnings, recipe.command)
         if protocol.predict and not dry_run:
-            runs.bind(recipe, protocol, runs.best(of_unit).planned, texts)
+            runs.bind(recipe, protocol, runs.kept(best, of_unit), texts)
             predict.splits(protocol, unit, best)
         done += of_unit
     if not dry_run:

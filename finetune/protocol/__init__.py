@@ -73,6 +73,9 @@ class Protocol:
                 raise UserError(f"protocol.Protocol.{name} is {values}; expected at least one, each once")
         if empty := [name for name, values in self.grid.items() if not values]:
             raise UserError(f"the grid has no value for {empty[0]}")
+        folders = [told(point) for point in self.points]
+        if twice := [folder for folder in folders if folders.count(folder) > 1]:
+            raise UserError(f"two points of the grid would share the folder {twice[0]}: a / in a value is written as _")
         if not self.evaluations >= 0:
             raise UserError(f"protocol.Protocol.evaluations is {self.evaluations}; expected how many an epoch, 0 for one at the end")
         for name in self.tasks:

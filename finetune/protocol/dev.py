@@ -88,9 +88,10 @@ class Dev:
         if self.patience is None:
             return running.step == running.run.train_steps
         best = found(running.model_dir)
-        if best is None or best["step"] >= running.step or headline > best["headline"]:  # a later one is of a time before a kill
+        since = 0 if best is None else -(-(running.step - best["step"]) // self.every)
+        if since <= 0 or (headline > best["headline"] and since <= self.patience):  # a later best one is of a time before a kill
             return True
-        if -(-(running.step - best["step"]) // self.every) >= self.patience:
+        if since >= self.patience:  # more than that where the run was killed at the step that should have been its last
             running.say(f"no better than step {best['step']} for {self.patience} evaluations: stopping")
             running.run.train_steps = running.step
         return False

@@ -19,7 +19,7 @@ from rootstock.finetune.outcome import PREDICTIONS
 from rootstock.finetune.protocol import Planned, Protocol, dev
 from rootstock.finetune.tasks import find
 
-RESULT = "result.json"
+RESULT, RUN = "result.json", "run.json"
 _HELD = "what DATA_DIR holds"
 # What may change between two starts of a protocol, beside what may for a single run: how many runs, which are watched how.
 _FREE = re.compile(r"^(protocol\.Protocol\.\w+|dev\.Dev\.(every|batch_size))$")
@@ -122,6 +122,7 @@ def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
     winner = best(trained)
     target = pathlib.Path(model_dir, dev.BEST, winner.planned.unit.name)
     if (kept := winner.folder / dev.BEST).is_dir():
+        (kept / RUN).write_text(json.dumps({"place": str(winner.planned.place)}) + "\n")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         kept.rename(target)
@@ -129,6 +130,18 @@ def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
         shutil.rmtree(checkpoints_of(one.folder), ignore_errors=True)
         shutil.rmtree(one.folder / dev.BEST, ignore_errors=True)
     return target
+
+
+def kept(target: pathlib.Path, trained: Sequence[Trained]) -> Planned:
+    """The run whose model `settle` left in `target`. Raises UserError where an earlier plan had it and this one has not."""
+    place = json.loads((target / RUN).read_text())["place"]
+    for one in trained:
+        if str(one.planned.place) == place:
+            return one.planned
+    raise UserError(
+        f"{target} is the model of {place}, which this plan leaves out, so it cannot be predicted with: name its seed and point of the "
+        "grid again, or choose another MODEL_DIR"
+    )
 
 
 def _train(command: str) -> train.Running:

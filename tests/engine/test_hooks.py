@@ -52,8 +52,10 @@ def test_goodput_adds_up(tiny, trained):
     assert {"train", "init", "compile", "data", "save", "evaluate"} <= seconds.keys()
     assert all(value >= 0 for value in seconds.values())
     goodput = telemetry.Goodput()
-    goodput.before = {"train": 5.0, "index": 1.0}
+    goodput.continue_from({"train": 5.0, "index": 1.0}, elapsed=5.5)
     with goodput.measure("save"):
         pass
     found = goodput.breakdown()
     assert found["train"] >= 5.0 and found["index"] == 1.0 and "save" in found
+    goodput.continue_from({"train": 5.0, "index": 1.0}, elapsed=60.0)  # the last start was killed: it told nothing, its checkpoint knows
+    assert sum(goodput.before.values()) == pytest.approx(60.0) and goodput.before["index"] == 1.0

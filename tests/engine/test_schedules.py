@@ -32,6 +32,7 @@ def test_linear_as_released():
 def test_cosine():
     wanted = [0, 1, 2, *(0.5 + 1.5 * (1 + np.cos(np.pi * np.arange(1, 9) / 8)) / 2), 0.5]
     np.testing.assert_allclose(values(schedules.cosine(2.0, 10, warmup=2, end=0.5), range(12)), wanted, rtol=1e-5)
+    np.testing.assert_array_equal(values(schedules.cosine(0.0, 10, warmup=2), range(12)), np.zeros(12))
 
 
 def test_constant_and_inverse_sqrt():

@@ -8,11 +8,14 @@ import shutil
 import statistics
 import types
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from rootstock.data.arrays import Arrays
-from rootstock.engine import checkpoints
+from rootstock.data.streams import Ordered
+from rootstock.engine import checkpoints, telemetry
 from rootstock.engine.errors import UserError
 from rootstock.finetune import evaluate, recipe, superglue
 from rootstock.finetune.outcome import Result
@@ -58,6 +61,7 @@ def test_the_best_point_of_the_grid_gets_the_other_seeds():
         (dict(tasks=()), r"protocol.Protocol.tasks is \[\]; expected at least one, each once"),
         (dict(seeds=(1, 1)), r"protocol.Protocol.seeds is \[1, 1\]"),
         (dict(grid={"BATCH_SIZE": ()}), "the grid has no value for BATCH_SIZE"),
+        (dict(grid={"ENCODER": ("a/b", "a_b")}), "would share the folder ENCODER=a_b"),
         (dict(tasks=("axb",)), "axb is not trained on: its rows are answered by the head of rte"),
         (dict(also=("cb",)), "cb has training rows of its own; name it in TASKS"),
         (dict(evaluations=-1), "protocol.Protocol.evaluations is -1"),
@@ -124,10 +128,10 @@ def test_rows_without_labels_have_no_scores():
     assert found.scores == {} and found.headline is None
 
 
-def patient(tmp_path, headlines, patience, stops=1000, evaluations=None):
+def patient(tmp_path, headlines, patience, stops=1000, begin=0):
     """The steps at which a run with these headlines would keep its model, until it ends."""
     hook = dev.Dev({}, every=10, patience=patience)
-    running = types.SimpleNamespace(model_dir=tmp_path, step=0, run=types.SimpleNamespace(train_steps=stops), say=lambda text: None)
+    running = types.SimpleNamespace(model_dir=tmp_path, step=begin, run=types.SimpleNamespace(train_steps=stops), say=lambda text: None)
     kept = []
     for headline in headlines:
         running.step += 10
@@ -152,8 +156,25 @@ def test_what_was_kept_before_a_kill_counts_once(tmp_path):
     assert patient(tmp_path, [0.5, 0.6, 0.6, 0.7, 0.1, 0.7, 0.9], patience=2)[0][-2:] == [20, 40]
 
 
+def test_a_kill_between_the_stop_and_its_result(tmp_path):
+    """Without it the run ends at step 40. Killed there, it goes on from a checkpoint of that step: what comes later is not kept."""
+    assert patient(tmp_path, [0.5, 0.7, 0.6, 0.6], patience=2) == ([10, 20], 40)
+    assert patient(tmp_path, [0.9, 0.9], patience=2, begin=40) == ([], 50)
+
+
 def test_without_patience_the_last_model(tmp_path):
     assert patient(tmp_path, [0.9, 0.1, 0.2], patience=None, stops=30) == ([30], 30)
+
+
+def test_the_headline_is_the_mean_over_the_trained_tasks(tmp_path, monkeypatch):
+    """Not over those that their heads answer besides, with or without labels."""
+    headlines = {"rte": 0.5, "cb": 0.7, "axb": 0.0, "ax": None}
+    hook, seen = dev.Dev({name: Ordered.__new__(Ordered) for name in headlines}), []
+    monkeypatch.setattr(hook, "_result", lambda running, name: types.SimpleNamespace(scores={}, headline=headlines[name]))
+    monkeypatch.setattr(hook, "_keeps", lambda running, headline: seen.append(headline))
+    writer = types.SimpleNamespace(write=lambda *_, **__: None)
+    hook.call(types.SimpleNamespace(step=3, writer=writer, goodput=telemetry.Goodput(), say=lambda text: None))
+    assert seen == [pytest.approx(0.6)]
 
 
 def test_overlap_is_told_by_the_cache_and_the_recipe(tmp_path):
@@ -202,7 +223,8 @@ def follow(reviews, trained):
             f"MODEL_DIR = '{model_dir}'",
             f"ENCODER = '{trained}'",
         ]
-        flags = [f"--gin_bindings={binding}" for binding in (*own, f"DATA_DIR = '{reviews}'", *bindings)]
+        given = (*own, f"DATA_DIR = '{reviews}'", *bindings)
+        flags = [text if text.startswith("--") else f"--gin_bindings={text}" for text in given]
         return superglue.main(["--gin_file=finetune/mytask.gin", *flags])
 
     return run
@@ -284,6 +306,52 @@ def test_more_seeds_and_nothing_twice(follow, followed, tmp_path, monkeypatch):
     assert results(folder)["values"][:2] == results(followed)["values"] and len(results(folder)["values"]) == 3
 
 
+def test_a_plan_that_leaves_the_best_run_out(follow, followed, tmp_path, capsys):
+    """Its model is the only one that was kept, and no other run's settings belong to it."""
+    folder = tmp_path / "again"
+    shutil.copytree(followed, folder)
+    place = json.loads((folder / "best/reviews/run.json").read_text())["place"]
+    values = results(folder)["values"]
+    assert place == f"reviews/seed{values.index(max(values))}"
+    assert follow(folder, f"protocol.Protocol.seeds = ({1 - int(place[-1])},)") == 2
+    assert f"is the model of {place}, which this plan leaves out" in capsys.readouterr().err
+
+
+def test_early_stopping_in_a_run(follow, tmp_path):
+    """Nothing is learnt, so the first evaluation is the best and the second, one epoch later, the last."""
+    assert follow(tmp_path / "x", "PATIENCE = 1", "LEARNING_RATE = 0.0", "protocol.Protocol.seeds = (0,)") == 0
+    found = json.loads((tmp_path / "x/runs/reviews/seed0/result.json").read_text())
+    assert (found["steps"], found["step"]) == (10, 5) and checkpoints.steps(tmp_path / "x/best/reviews") == [5]
+
+
+def test_evaluations_of_an_epoch(follow, tmp_path):
+    """Of five steps: 2.5 evaluations are one every two steps, and one at the end."""
+    assert follow(tmp_path / "x", "protocol.Protocol.evaluations = 2.5", "protocol.Protocol.seeds = (0,)") == 0
+    lines = [json.loads(line) for line in (tmp_path / "x/runs/reviews/seed0/metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if (line["split"], line["name"]) == ("validation", "accuracy")]
+    assert steps == [*range(2, 16, 2), 15]
+
+
+def test_the_overlap_is_told_before_anything_runs(follow, trained, tmp_path, capsys):
+    file = overlap.pretraining_files(trained)[0]
+    assert follow(tmp_path / "x", f"protocol.Protocol.overlaps = {{'reviews': ('{file}',)}}", "--dry_run") == 0
+    assert f"warning: reviews: texts of its validation and test rows are known to be in what {trained}" in capsys.readouterr().err
+
+
+def test_every_model_dir_keeps_its_own_programs(tmp_path):
+    settings = {name: getattr(jax.config, name) for name in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")}
+    try:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        for number, name in enumerate(("first", "second")):
+            superglue._keep_programs(str(tmp_path / name))
+            jax.jit(lambda x, number=number: x * 3 + number)(np.ones(7 + number)).block_until_ready()
+            assert list((tmp_path / name / "compiled").iterdir())
+    finally:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
 def test_the_grid_decides_how_the_best_model_predicts(follow, reviews, tmp_path, monkeypatch):
     """The values of the best point hold, not the last one's."""
     other, run, asked = str(tmp_path / "other"), runs.run, []
@@ -299,6 +367,9 @@ def test_the_grid_decides_how_the_best_model_predicts(follow, reviews, tmp_path,
     with pytest.raises(ZeroDivisionError):
         follow(tmp_path / "x", grid, "protocol.Protocol.seeds = (0,)", "EPOCHS = 0.2")
     assert asked == [str(reviews)]
+    assert len(results(tmp_path / "x")["values"]) == 1  # a point of the grid that was not chosen is no seed
+    said = "were chosen on the validation rows that are scored here"
+    assert all(said in (tmp_path / "x" / name).read_text() for name in ("results.txt", "report.html"))
 
 
 def test_changed_files(follow, followed, reviews, tmp_path, capsys):
