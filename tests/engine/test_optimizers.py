@@ -1,4 +1,6 @@
+import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from rootstock.engine import optimizers, schedules
+from rootstock.engine import optimizers, schedules, train
 from rootstock.engine.sockets import Context
+from rootstock.methods import expert_steps, layer_decay
 from rootstock.models.layers import stack
 from rootstock.pretrain.objectives.mlm import MaskedLM
 
@@ -204,3 +207,21 @@ def test_update_tells_its_rate():
     assert optimizers.lamb(schedules.constant(0.2)).learning_rate(7) == pytest.approx(0.2)
     params = {"w": jnp.ones(2)}
     assert optimizers.muon(0.1).eval_params((), params) is params
+
+
+def test_what_is_evaluated_is_what_the_updates_hand_on():
+    """Of two phases each by its own optimizer state; what no phase moves stays. Methods around an update keep it."""
+    handing = lambda factor: dataclasses.replace(
+        optimizers.adamw(0.1), eval_params=lambda state, params: {name: factor * state * x for name, x in params.items()}
+    )
+    updates = handing(2.0), handing(3.0)
+    values = {name: jnp.ones(2) for name in ("a", "b", "frozen")}
+    running = types.SimpleNamespace(
+        run=types.SimpleNamespace(phases=[types.SimpleNamespace(update=update) for update in updates]),
+        state=types.SimpleNamespace(all_params=dict(values), params=values, opt_state=(5.0, 7.0)),
+        _moved=(["a"], ["b"]),
+    )
+    found = train.Running.eval_params(running)
+    assert {name: float(x[0]) for name, x in found.items()} == {"a": 10.0, "b": 21.0, "frozen": 1.0}
+    for around in (layer_decay.layer_decay(updates[0]), expert_steps.scaled(updates[0], 0.5)):
+        assert around.eval_params is updates[0].eval_params

@@ -190,3 +190,11 @@ def test_header_names_the_command(trained):
     assert head[0].startswith("# python -m rootstock.pretrain --gin_file=") and "TRAIN_STEPS=24" in head[0]
     assert "jax " in head[1] and "Python " in head[1]
     assert launch.RECIPES.is_dir()
+
+
+def test_saved_by_the_clock(tiny, tmp_path):
+    """Where `save_minutes` have passed since the last save, whatever `save_every` says."""
+    rarely = [f"--gin_bindings=train.Run.{name}" for name in ("save_every = 1000", "keep = 9")]
+    assert tiny.run(tmp_path / "always", "TRAIN_STEPS=3", *rarely, "--gin_bindings=train.Run.save_minutes = 1e-9") == 0
+    assert tiny.run(tmp_path / "never", "TRAIN_STEPS=3", *rarely, "--gin_bindings=train.Run.save_minutes = 60.0") == 0
+    assert [checkpoints.steps(tmp_path / name) for name in ("always", "never")] == [[1, 2, 3], [3]]

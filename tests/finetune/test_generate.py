@@ -120,12 +120,19 @@ def test_jsonl_keeps_its_fields(t5_dir, command, tmp_path, capsys):
     assert rows == [{"idx": number, **row} for number, row in enumerate(plain)]
 
 
-def test_ways_of_generating(t5_dir, command, capsys):
-    outputs = {}
-    for flags in ((), ("--beams=3", "--length_penalty=0.6"), ("--temperature=2",), ("--top_k=1",), ("--top_p=0.5", "--seed=1")):
+def test_ways_of_generating(t5_dir, command, capsys, monkeypatch, tmp_path):
+    def outputs(*flags):
         assert command(t5_dir, *flags) == 0
-        outputs[flags] = [row["output"] for row in lines(capsys.readouterr().out)]
-    assert outputs[("--top_k=1",)] == outputs[()] != outputs[("--temperature=2",)]
+        return [row["output"] for row in lines(capsys.readouterr().out)]
+
+    greedy, drawn = outputs(), outputs("--temperature=2")
+    assert outputs("--top_k=1") == greedy != drawn
+    assert len(outputs("--beams=3", "--length_penalty=0.6")) == len(outputs("--top_p=0.5")) == len(TEXTS)
+    assert drawn != outputs("--temperature=2", "--seed=1")
+    monkeypatch.setattr(generate, "AT_ONCE", 1)  # two rows are read at once: a row's draws are of its number in the file
+    flags = [f"--input={tmp_path / 'in.txt'}", f"--checkpoint={t5_dir}", "--temperature=2", "--max_length=5", "--batch_size=2"]
+    assert generate.main(flags) == 0
+    assert [row["output"] for row in lines(capsys.readouterr().out)] == drawn
 
 
 def test_over_a_mesh(t5_dir, command, capsys):

@@ -56,11 +56,13 @@ def test_a_target_sees_nothing_that_follows(tiny):
     assert np.abs(before[:, 2:] - after[:, 2:]).max() > 1e-3
 
 
-def test_padding_of_either_side_changes_nothing(tiny):
+def test_other_segments_of_either_side_change_nothing(tiny):
+    """Padding behind the inputs, another segment before the targets, which causality does not hide."""
     plain = logits(tiny, IDS, TARGETS)
-    ids, targets = jnp.pad(IDS, ((0, 0), (0, 3)), constant_values=9), jnp.pad(TARGETS, ((0, 0), (0, 2)), constant_values=9)
-    masked = logits(tiny, ids, targets, segment_ids=(jnp.arange(8) < 5)[None].astype(jnp.int32))
-    np.testing.assert_allclose(masked[:, :4], plain, rtol=0, atol=1e-6)
+    ids, targets = jnp.pad(IDS, ((0, 0), (0, 3)), constant_values=9), jnp.pad(TARGETS, ((0, 0), (2, 0)), constant_values=9)
+    of_ids, of_targets = jnp.asarray([[2] * 5 + [0] * 3]), jnp.asarray([[1] * 2 + [2] * 4])
+    masked = logits(tiny, ids, targets, segment_ids=of_ids, decoder_segment_ids=of_targets)
+    np.testing.assert_allclose(masked[:, 2:], plain, rtol=0, atol=1e-6)
 
 
 def test_dropout_is_of_the_key(tiny):

@@ -228,6 +228,27 @@ def test_training_has_a_capacity_jitter_and_dropout_of_its_own():
     assert 0 < ratio.max() < 0.3 * np.abs(X).sum(-1).max() * np.abs(layer.router.kernel[...]).max()
 
 
+def test_experts_have_a_dropout_of_their_own():
+    """In place of the layers' rate: of the key, none without one or at rate 0."""
+    open_to_all, x = dict(router=routers.TopK(k=1, **OPEN), dispatch=dispatch.einsum), jnp.asarray(X)
+    always, never = (build(open_to_all | {"expert_dropout": rate})[0] for rate in (0.5, 0.0))
+    run, quiet = jax.jit(lambda key: always(x, key)), jax.jit(lambda key: never(x, key))
+    one, other = run(jax.random.key(0)), run(jax.random.key(1))
+    np.testing.assert_array_equal(one, run(jax.random.key(0)))
+    assert min(np.abs(one - other).max(), np.abs(one - always(x)).max()) > 0.1
+    close(quiet(jax.random.key(0)), never(x))
+
+
+def test_every_expert_has_a_mask_of_its_own():
+    """Equal experts that both take every token, with equal weights: with one mask they would give what two of the first give."""
+    both = dict(experts=2, router=routers.ExpertChoice(capacity=2.0, eval_capacity=2.0), dispatch=dispatch.einsum, expert_dropout=0.5)
+    graphdef, params = parameters.split(build(both)[0])
+    equal = {name: jnp.broadcast_to(x[:1], x.shape) if "experts" in name else jnp.zeros_like(x) for name, x in params.items()}
+    alone = {name: x.at[1].set(0.0) if "experts" in name else x for name, x in equal.items()}
+    two, first = (parameters.merge(graphdef, values)(jnp.asarray(X), jax.random.key(0)) for values in (equal, alone))
+    assert np.abs(first).max() > 0.1 and np.abs(two - 2 * first).max() > 0.1
+
+
 def test_shared_experts_scale_and_fine_grains():
     """Shards of one MLP, equally weighted, times their number: the MLP. A shared expert is added."""
     layer, dense = build(dict(experts=3, granularity=3, scale=3.0, shared=1, router=routers.TopK(k=3, normalise=True, **OPEN)))
