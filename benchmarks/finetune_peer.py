@@ -31,6 +31,7 @@ import numpy as np
 TASKS = {"rte": "superglue", "mrpc": "glue", "stsb": "glue", "cola": "glue", "boolq": "superglue", "cb": "superglue", "copa": "superglue",
          "wic": "superglue", "wsc": "superglue"}  # fmt: skip
 LIMITS = {"cola": 4000}
+RECIPE = "finetune/superglue_protocol.gin"
 SIDES = ("ours", "peer")
 LENGTH, WARMUP, DECAY, CLIP, EPS, EVAL_BATCH = 128, 0.1, 0.01, 1.0, 1e-6, 32
 ALLOWED = 2.0  # points that a task may end below the peer
@@ -51,13 +52,17 @@ class Bench:
     def done(self) -> list[Line]:
         return [json.loads(line) for line in self.record.read_text().splitlines()] if self.record.is_file() else []
 
-    def run(self) -> None:
-        """What is still to do of the plan, a line each."""
-        self._check_same()
+    def convert(self) -> None:
+        """The encoder as ours, where that has not been done."""
         if not (self.encoder / "config.json").is_file():
             from rootstock.tools import convert_hf
 
             _must(convert_hf.main([f"--from_hf={self.source}", f"--to={self.encoder}"]))
+
+    def run(self) -> None:
+        """What is still to do of the plan, a line each."""
+        self._check_same()
+        self.convert()
         finished = {(line["side"], line["task"], line["seed"]) for line in self.done()}
         for seed in self.flags.seeds:
             for task in self.flags.tasks:
@@ -75,17 +80,10 @@ class Bench:
         """By the protocol, in this process."""
         from rootstock.finetune import superglue
 
-        folder, flags = self.out / "ours" / task, self.flags
+        folder = self.out / "ours" / task
         seeds = [line["seed"] for line in self.done() if line["side"] == "ours" and line["task"] == task]
-        bindings = {
-            "MODEL_DIR": str(folder), "ENCODER": str(self.encoder), "DATA_DIR": self._data(task), "TASKS": (task,), "EPOCHS": flags.epochs,
-            "BATCH_SIZE": flags.batch_size, "LEARNING_RATE": flags.learning_rate, "LENGTH": LENGTH, "LIMITS": LIMITS,
-            "protocol.Protocol.seeds": (*seeds, seed), "protocol.Protocol.evaluations": 0, "dev.Dev.batch_size": EVAL_BATCH,
-            "optimizers.adamw.eps": EPS, "optimizers.adamw.weight_decay": DECAY, "train.Run.clip_norm": CLIP,
-            "schedules.share.fraction": WARMUP, "finetuned.encoder_of.scan": False,  # six layers, on a CPU: faster than in a scan
-        }  # fmt: skip
-        flat = [f"--gin_bindings={name} = {value!r}" for name, value in bindings.items()]
-        _must(superglue.main(["--gin_file=finetune/superglue_protocol.gin", *flat]))
+        bindings = [*self.bindings(task, folder), f"protocol.Protocol.seeds = {(*seeds, seed)}", "protocol.Protocol.evaluations = 0"]
+        _must(superglue.main([f"--gin_file={RECIPE}", *(f"--gin_bindings={binding}" for binding in bindings)]))
         place = folder / "runs" / task / f"seed{seed}"
         found = json.loads((place / "result.json").read_text())
         return {
@@ -95,6 +93,33 @@ class Bench:
             "steps": found["steps"],
         }
 
+    def bindings(self, task: str, folder: pathlib.Path) -> list[str]:
+        """The hyperparameters, as the recipe calls them."""
+        flags = self.flags
+        values = {
+            "MODEL_DIR": str(folder), "ENCODER": str(self.encoder), "DATA_DIR": self._data(task), "TASKS": (task,), "EPOCHS": flags.epochs,
+            "BATCH_SIZE": flags.batch_size, "LEARNING_RATE": flags.learning_rate, "LENGTH": LENGTH, "LIMITS": LIMITS,
+            "dev.Dev.batch_size": EVAL_BATCH, "optimizers.adamw.eps": EPS, "optimizers.adamw.weight_decay": DECAY,
+            "train.Run.clip_norm": CLIP, "schedules.share.fraction": WARMUP,
+            "finetuned.encoder_of.scan": False,  # six layers, on a CPU: faster than in a scan
+        }  # fmt: skip
+        return [f"{name} = {value!r}" for name, value in values.items()]
+
+    def asked(self, task: str, steps: int, rows: pathlib.Path, answer: pathlib.Path) -> dict[str, object]:
+        """The same, as the peer calls them."""
+        from rootstock.finetune.tasks import find
+
+        flags, found = self.flags, find(task)
+        return dict(
+            model=str(self.source), rows=str(rows), answer=str(answer), head=found.head.__name__, outputs=max(len(found.labels), 1),
+            steps=steps, batch_size=flags.batch_size, learning_rate=flags.learning_rate, warmup=round(WARMUP * steps), weight_decay=DECAY,
+            eps=EPS, clip_norm=CLIP,
+        )  # fmt: skip
+
+    def call_peer(self, asked: Mapping[str, object]) -> None:
+        script = pathlib.Path(__file__).with_name("finetune_peer_torch.py")
+        subprocess.run([self.flags.peer_python, str(script), json.dumps(asked)], check=True)
+
     def peer(self, task: str, seed: int) -> dict[str, object]:
         """In a process of the other interpreter, on rows that were written for it."""
         from rootstock.finetune.tasks import find
@@ -102,13 +127,7 @@ class Bench:
         rows, flags = self._rows(task), self.flags
         steps = math.ceil(flags.epochs * rows["train"] / flags.batch_size)
         answer = self.out / "peer" / f"{task}-{seed}.npz"
-        asked = dict(
-            model=str(self.source), rows=str(self._file(task)), answer=str(answer), head=find(task).head.__name__,
-            outputs=max(len(find(task).labels), 1), seed=seed, steps=steps, batch_size=flags.batch_size, learning_rate=flags.learning_rate,
-            warmup=round(WARMUP * steps), weight_decay=DECAY, eps=EPS, clip_norm=CLIP, eval_batch=EVAL_BATCH,
-        )  # fmt: skip
-        script = pathlib.Path(__file__).with_name("finetune_peer_torch.py")
-        subprocess.run([flags.peer_python, str(script), json.dumps(asked)], check=True)
+        self.call_peer(self.asked(task, steps, self._file(task), answer) | {"seed": seed, "eval_batch": EVAL_BATCH})
         with np.load(answer) as found:
             predictions = find(task).predictions(rows["validation"], find(task).head.answers(found["logits"]))
             seconds = float(found["seconds"])

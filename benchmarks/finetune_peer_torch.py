@@ -1,12 +1,14 @@
-"""The peer of finetune_peer.py: transformers on torch fine-tunes one task with one seed. Knows nothing of JAX.
+"""The peer of finetune_peer.py and finetune_check.py: transformers on torch fine-tunes one task with one seed. Knows nothing of JAX.
 
-Takes one JSON argument; reads rows from an npz and writes the logits of the validation rows, and seconds, to another.
+Takes one JSON argument; reads rows from an npz and writes the logits of the validation rows, and seconds, to another. With `steps_of` it
+takes the rows in their order, from a given head and without dropout, and writes the loss and the gradient's norm of every step.
 """
 
 import json
 import os
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -70,24 +72,34 @@ def optimizer_of(model: torch.nn.Module, learning_rate: float, eps: float, weigh
     return torch.optim.AdamW(groups, lr=learning_rate, eps=eps, fused=True)
 
 
-def train(model, rows, seed, steps, batch_size, learning_rate, warmup, weight_decay, eps, clip_norm) -> None:
-    optimizer = optimizer_of(model, learning_rate, eps, weight_decay)
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, warmup, steps)
+def shuffled(rows: dict[str, torch.Tensor], seed: int, steps: int, batch_size: int) -> Iterator[torch.Tensor]:
+    """Places of the rows of each batch. Every batch is full, as ours: an epoch goes on in the next."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.zeros(0, dtype=torch.long)
-    model.train()
-    for step in range(steps):
-        while len(order) < batch_size:  # every batch is full, as ours: an epoch goes on in the next
+    for _ in range(steps):
+        while len(order) < batch_size:
             order = torch.cat([order, torch.randperm(len(rows["label"]), generator=generator)])
         places, order = order[:batch_size], order[batch_size:]
+        yield places
+
+
+def train(model, rows, batches: Iterable[torch.Tensor], steps, learning_rate, warmup, weight_decay, eps, clip_norm) -> list[list[float]]:
+    """The loss and the gradient's norm of every step."""
+    optimizer = optimizer_of(model, learning_rate, eps, weight_decay)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, warmup, steps)
+    told = []
+    for places in batches:
         loss = model(**batch_of(rows, places, labelled=True)).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        if step % 50 == 49:
-            print(f"peer step {step + 1}/{steps} | loss {loss.item():.3f}", file=sys.stderr, flush=True)
+        told.append([loss.item(), norm.item()])
+        if len(told) % 50 == 0:
+            mean = sum(loss for loss, _ in told[-50:]) / 50
+            print(f"peer step {len(told)}/{steps} | loss {mean:.3f}", file=sys.stderr, flush=True)
+    return told
 
 
 @torch.no_grad()
@@ -97,17 +109,30 @@ def predict(model, rows, eval_batch: int) -> np.ndarray:
     return torch.cat([model(**batch_of(rows, some, labelled=False)).logits for some in places]).numpy()
 
 
-def main(model, rows, answer, head, outputs, seed, eval_batch, **how) -> None:
+def read(path: str, split: str) -> dict[str, torch.Tensor]:
+    with np.load(path) as found:
+        return {name: torch.from_numpy(found[f"{split}/{name}"]) for name in FIELDS if f"{split}/{name}" in found}
+
+
+def steps_of(model, rows, answer, head, outputs, batch_size, **how) -> None:
+    """From the head that stands beside the rows. In evaluation a model has no dropout."""
+    built, given = build(model, head, outputs).eval(), read(rows, "train")
+    with np.load(rows) as found, torch.no_grad():
+        built.classifier.weight.copy_(torch.from_numpy(found["kernel"].T.copy()))
+        built.classifier.bias.copy_(torch.from_numpy(found["bias"]))
+    np.savez(answer, steps=train(built, given, torch.arange(len(given["label"])).split(batch_size), **how))
+
+
+def main(model, rows, answer, head, outputs, seed, batch_size, eval_batch, **how) -> None:
     started = time.perf_counter()
     torch.manual_seed(seed)
-    with np.load(rows) as found:
-        names = {split: [name for name in FIELDS if f"{split}/{name}" in found] for split in ("train", "validation")}
-        read = {split: {name: torch.from_numpy(found[f"{split}/{name}"]) for name in fields} for split, fields in names.items()}
-    built = build(model, head, outputs)
-    train(built, read["train"], seed, **how)
-    logits = predict(built, read["validation"], eval_batch)
+    train_rows, validation = read(rows, "train"), read(rows, "validation")
+    built = build(model, head, outputs).train()
+    train(built, train_rows, shuffled(train_rows, seed, how["steps"], batch_size), **how)
+    logits = predict(built, validation, eval_batch)
     np.savez(answer, logits=logits, seconds=time.perf_counter() - started)
 
 
 if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))
+    asked = json.loads(sys.argv[1])
+    (steps_of if asked.pop("steps_of", False) else main)(**asked)

@@ -5,9 +5,11 @@ import math
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
+import finetune_check
 import finetune_peer
 from finetune_peer import standard_error, table
 
@@ -65,3 +67,16 @@ def test_goes_on_behind_the_last_line(tmp_path, monkeypatch):
     assert [(line["seed"], line["task"], line["side"]) for line in written] == plan
     with pytest.raises(SystemExit, match="was begun with"):
         finetune_peer.main([*flags, "--epochs=1"])
+
+
+def test_steps_beside_each_other(tmp_path, monkeypatch):
+    """The largest difference of a loss; of a norm as a share of it."""
+    ours, theirs = np.array([[1.0, 10.0], [0.5, 20.0]]), np.array([[1.0, 10.1], [0.7, 20.0]])
+
+    class Fake:
+        out = tmp_path
+        asked = staticmethod(lambda task, steps, rows, answer: {"answer": answer})
+        call_peer = staticmethod(lambda asked: np.savez(asked["answer"], steps=theirs) or asked.pop("steps_of"))
+
+    monkeypatch.setattr(finetune_check, "our_steps", lambda *_: ours)
+    assert finetune_check.compare(Fake(), "rte", 2) == (pytest.approx(0.2), pytest.approx(0.1 / 10.1))
