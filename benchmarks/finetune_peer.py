@@ -11,9 +11,10 @@ each library has it: normal with deviation 0.02, ours cut at two deviations. Eve
 
 DIR of --data holds `superglue` and `glue` with the official files. PYTHON has torch and transformers. Each (seed, task, side) is a line of
 OUT/results.jsonl; started again it goes on behind the last one. The sides take turns, or run at the same time on a core each: twice the
-command, with `taskset -c 0` and --sides=ours, `taskset -c 1` and --sides=peer. A task that ends more than two points below the peer is run
-with two more seeds: --tasks=TASK --seeds=0,1,2,3,4. Seconds are from building the model to the last prediction, without imports; ours hold
-compiling (once a task, for all seeds that follow), reports and checkpoints. Prints and writes OUT/results.md.
+command, with `taskset -c 0` and --sides=ours, `taskset -c 1` and --sides=peer, the second once OUT/encoder is there. A task that ends more
+than two points below the peer is run with two more seeds: --tasks=TASK --seeds=0,1,2,3,4. Seconds are from building the model to the last
+prediction, without imports; ours hold compiling (once a task, for all seeds that follow), reports and checkpoints. Prints and writes
+OUT/results.md.
 """
 
 import argparse
@@ -68,8 +69,7 @@ class Bench:
             for task in self.flags.tasks:
                 for side in self.flags.sides:
                     if (side, task, seed) not in finished:
-                        cores = len(os.sched_getaffinity(0))
-                        line = {"side": side, "task": task, "seed": seed, **getattr(self, side)(task, seed), "cores": cores}
+                        line = {"side": side, "task": task, "seed": seed, **getattr(self, side)(task, seed)}
                         with self.record.open("a") as file:
                             file.write(json.dumps(line) + "\n")
                         print(
@@ -160,6 +160,7 @@ class Bench:
     def _check_same(self) -> None:
         """Lines of other hyperparameters in one file would be compared with each other."""
         now = {name: getattr(self.flags, name) for name in ("epochs", "batch_size", "learning_rate")}
+        now["cores"] = len(os.sched_getaffinity(0))
         path = self.out / "settings.json"
         if path.is_file() and (before := json.loads(path.read_text())) != now:
             sys.exit(f"{self.out} was begun with {before}, now asked for is {now}; choose another --out")

@@ -59,16 +59,14 @@ def adafactor(
     multiply_by_parameter_scale: bool = True,
 ) -> Update:
     """Factored second moments (Shazeer and Stern 2018, arXiv 1804.04235), with T5's settings by default."""
-    tx = optax.adafactor(
-        learning_rate,
-        min_dim_size_to_factor,
-        decay_rate,
-        clipping_threshold=clipping_threshold,
-        multiply_by_parameter_scale=False,
-    )
-    if multiply_by_parameter_scale:
-        tx = optax.chain(tx, _times_parameter_scale())
-    return _update(per_layer(tx), learning_rate)
+    parts = [
+        optax.scale_by_factored_rms(decay_rate=decay_rate, min_dim_size_to_factor=min_dim_size_to_factor),
+        optax.clip_by_block_rms(clipping_threshold) if clipping_threshold is not None else None,
+        optax.scale_by_learning_rate(learning_rate, flip_sign=False),
+        _times_parameter_scale() if multiply_by_parameter_scale else None,
+        optax.scale(-1),  # the parts of optax.adafactor, in its order
+    ]
+    return _update(per_layer(optax.chain(*(part for part in parts if part is not None))), learning_rate)
 
 
 def muon(learning_rate: float | Schedule, weight_decay: float = 0.0, consistent_rms: float | None = 0.2) -> Update:

@@ -79,10 +79,10 @@ class Goodput:
             self.seconds[category] = self.seconds.get(category, 0.0) + time.perf_counter() - begin
 
     def continue_from(self, told: Mapping[str, float], elapsed: float) -> None:
-        """Of a resumed run: what its starts told when they ended, and the seconds of training that its checkpoint knows. The second is
-        more where a start was killed and told nothing.
+        """Of a resumed run: what its starts told when they ended, and the seconds of its loop that its checkpoint knows. The second is
+        more where a start was killed and told nothing; what that start took before its loop stays unknown.
         """
-        lost = elapsed - sum(told.values())
+        lost = elapsed - sum(seconds for name, seconds in told.items() if name not in ("init", "compile"))
         self.before = {**told, "train": told.get("train", 0.0) + lost} if lost > 0 else dict(told)
 
     def breakdown(self) -> dict[str, float]:

@@ -118,7 +118,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", default="validation", help="the rows to score (default: validation)")
     parser.add_argument("--step", type=int, help="of the checkpoint to score (default: the newest)")
     parser.add_argument("--submission", metavar="FILE.zip", help="predict the test rows too, and write the leaderboard's files")
-    parser.add_argument("--length", type=int, help="tokens a row, as in fine-tuning (default: 512, or the model's positions if they are fewer)")
+    parser.add_argument(
+        "--length", type=int, help="tokens a row, as in fine-tuning (default: 512, or the model's positions if they are fewer)"
+    )
     parser.add_argument("--target_length", type=int, help="tokens that an encoder-decoder generates at most (default: 64)")
     parser.add_argument(
         "--rank", action="store_true", help="of an encoder-decoder, the likeliest of a task's answers: nothing is generated"

@@ -75,7 +75,7 @@ class Protocol:
             raise UserError(f"the grid has no value for {empty[0]}")
         folders = [told(point) for point in self.points]
         if twice := [folder for folder in folders if folders.count(folder) > 1]:
-            raise UserError(f"two points of the grid would share the folder {twice[0]}: a / in a value is written as _")
+            raise UserError(f"two points of the grid would share the folder {twice[0]}: they are equal but for spaces, / and _, or types")
         if not self.evaluations >= 0:
             raise UserError(f"protocol.Protocol.evaluations is {self.evaluations}; expected how many an epoch, 0 for one at the end")
         for name in self.tasks:

@@ -46,7 +46,7 @@ class Dev:
 
     Without `patience` that is the model of the last step. With it, it is the model with the best headline (the mean over the trained
     tasks), and the run ends after `patience` evaluations that were no better. What was best is read from the folder, so a run that was
-    killed goes on as it would have.
+    killed keeps the model that it would have.
     """
 
     data: Mapping[str, Ordered]
@@ -58,6 +58,8 @@ class Dev:
     def __post_init__(self):
         if self.every < 1:
             raise UserError(f"dev.Dev.every is {self.every}; expected a number of steps of at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise UserError(f"dev.Dev.patience is {self.patience}; expected at least 1 evaluation, or None for all steps")
         self._evaluations: dict[str, Evaluation] = {}
 
     def due(self, step: int, last: bool) -> bool:
@@ -99,7 +101,12 @@ class Dev:
 
 def found(folder: pathlib.Path) -> dict[str, Any] | None:
     """What is known of the kept model of a run."""
-    path = folder / BEST / FOUND
+    return told(folder / BEST)
+
+
+def told(kept: pathlib.Path) -> dict[str, Any] | None:
+    """What stands beside a kept model."""
+    path = kept / FOUND
     return json.loads(path.read_text()) if path.is_file() else None
 
 

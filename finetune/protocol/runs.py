@@ -113,15 +113,16 @@ def best(trained: Sequence[Trained]) -> Trained:
 
 
 def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
-    """MODEL_DIR/best/UNIT: the best of the runs of a unit; the weights of the others and all training state are thrown away, their
-    predictions stay.
+    """MODEL_DIR/best/UNIT: the best of the runs of a unit, those of earlier plans among them; the weights of the others and all training
+    state are thrown away, their predictions stay.
     """
     for one in trained:
         if (said := one.folder / dev.BEST / PREDICTIONS).is_dir():
             shutil.copytree(said, one.folder / PREDICTIONS, dirs_exist_ok=True)
     winner = best(trained)
     target = pathlib.Path(model_dir, dev.BEST, winner.planned.unit.name)
-    if (kept := winner.folder / dev.BEST).is_dir():
+    earlier = dev.told(target)
+    if (kept := winner.folder / dev.BEST).is_dir() and not (earlier and earlier["headline"] > winner.headline):
         (kept / RUN).write_text(json.dumps({"place": str(winner.planned.place)}) + "\n")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
@@ -134,6 +135,8 @@ def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
 
 def kept(target: pathlib.Path, trained: Sequence[Trained]) -> Planned:
     """The run whose model `settle` left in `target`. Raises UserError where an earlier plan had it and this one has not."""
+    if not (target / RUN).is_file():  # written before runs were named there
+        return best(trained).planned
     place = json.loads((target / RUN).read_text())["place"]
     for one in trained:
         if str(one.planned.place) == place:

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 
 def dropout(x: Float[Array, "... d"], rate: float, key: Key[Array, ""] | None) -> Float[Array, "... d"]:
-    """Zeroes entries with probability `rate` and scales the rest by 1 / (1 - rate); the identity without a key or at rate 0."""
+    """Zeroes entries with probability `rate`, to 16 bits; scales the rest by 1 / (1 - rate). The identity without a key or at rate 0."""
     if key is None or rate == 0.0:
         return x
     kept = _draw(key, 1.0 - rate, x.shape)
@@ -19,7 +19,7 @@ def split(key: Key[Array, ""] | None, parts: int) -> tuple[Key[Array, ""] | None
 
 
 def _draw(key: Key[Array, ""], probability: float, shape: tuple[int, ...]) -> Bool[Array, "... d"]:
-    """True with `probability`, which is rounded to 16 bits: on a CPU the random bits are most of the cost, so a word serves two entries.
+    """True with `probability`. On a CPU the random bits are most of the cost, so a word serves two entries.
 
     They come from the hardware's `rbg` generator: threefry masks cost 14% of a small BERT step on a CPU.
     """

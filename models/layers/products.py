@@ -63,9 +63,12 @@ _times.defvjp(_times_forward, _times_backward)
 
 
 def _turned(matrix):
-    """Its transposed copy. Left alone, XLA turns the product before it round, which then takes a slower kernel; without the layout, or
-    the second barrier, all that reads the copy reads it column by column.
+    """Its transposed copy. The first barrier keeps XLA from swapping the operands of the product before it, whose kernel is then slower;
+    the layout and the second barrier make the copy a real one, which is read along its rows. A mesh cannot see through the layout and
+    would gather the matrix.
     """
+    if jax.device_count() > 1:
+        return matrix.T
     turned = with_layout_constraint(jax.lax.optimization_barrier(matrix).T, Layout(major_to_minor=(0, 1)))
     return jax.lax.optimization_barrier(turned)
 

@@ -20,7 +20,7 @@ from rootstock.engine.errors import UserError
 from rootstock.finetune import evaluate, recipe, superglue
 from rootstock.finetune.outcome import Result
 from rootstock.finetune.predictions import Predictions, texts
-from rootstock.finetune.protocol import Protocol, dev, overlap, predict, report, runs
+from rootstock.finetune.protocol import Planned, Protocol, Unit, dev, overlap, predict, report, runs
 from rootstock.finetune.tasks import Split, find
 
 
@@ -142,6 +142,12 @@ def patient(tmp_path, headlines, patience, stops=1000, begin=0):
         if running.step >= running.run.train_steps:
             break
     return kept, running.step
+
+
+@pytest.mark.parametrize("how", [{"every": 0}, {"patience": 0}])
+def test_what_makes_no_hook(how):
+    with pytest.raises(UserError, match=r"expected .*at least 1"):
+        dev.Dev({}, **how)
 
 
 def test_early_stopping(tmp_path):
@@ -315,6 +321,21 @@ def test_a_plan_that_leaves_the_best_run_out(follow, followed, tmp_path, capsys)
     assert place == f"reviews/seed{values.index(max(values))}"
     assert follow(folder, f"protocol.Protocol.seeds = ({1 - int(place[-1])},)") == 2
     assert f"is the model of {place}, which this plan leaves out" in capsys.readouterr().err
+    (folder / "best/reviews/run.json").unlink()  # as before runs were named there
+    assert follow(folder) == 0
+
+
+def test_a_better_model_of_an_earlier_plan_stays(tmp_path):
+    runs_of = []
+    for seed, headline in ((0, 0.7), (1, 0.6), (2, 0.8)):
+        folder = tmp_path / "runs" / "cb" / f"seed{seed}"
+        (folder / dev.BEST).mkdir(parents=True)
+        (folder / dev.BEST / dev.FOUND).write_text(json.dumps({"headline": headline}))
+        runs_of.append(runs.Trained(Planned(Unit("cb", ("cb",), ("cb",)), {}, seed), folder, {"headline": headline}))
+    kept = []
+    for plan in (runs_of[:1], runs_of[1:2], runs_of[2:]):
+        kept.append(json.loads((runs.settle(str(tmp_path), plan) / "run.json").read_text())["place"])
+    assert kept == ["cb/seed0", "cb/seed0", "cb/seed2"] and not list(tmp_path.glob("runs/*/*/best"))
 
 
 def test_early_stopping_in_a_run(follow, tmp_path):

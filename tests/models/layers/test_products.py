@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rootstock.models.layers import products
 
@@ -48,6 +49,19 @@ def test_a_bias_of_more_axes(monkeypatch, backend):
     np.testing.assert_allclose(value, ((y + bias[None]) * factor).sum(), rtol=1e-5)
     np.testing.assert_array_equal(of_y, factor)
     np.testing.assert_allclose(of_bias, factor.sum(0), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [("fsdp",), (None, "fsdp")])
+def test_a_mesh_gathers_no_more_than_for_the_plain_product(axes):
+    """Of a matrix with more inputs than outputs, whose gradient is copied on one device."""
+    mesh = Mesh(jax.devices(), ("fsdp",))
+    kernel, rows = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in (axes, ("fsdp",)))
+
+    def gathered(times):
+        step = jax.jit(jax.grad(lambda kernel, x: (times(x, kernel) ** 2).sum()), in_shardings=(kernel, rows), out_shardings=kernel)
+        return step.lower(jnp.ones((64, 32)), jnp.ones((16, 64))).compile().as_text().count(" all-gather(")
+
+    assert jax.device_count() == 8 and gathered(products.times) == gathered(jnp.dot)
 
 
 def test_half_precision():
