@@ -86,12 +86,7 @@ class Bench:
         _must(superglue.main([f"--gin_file={RECIPE}", *(f"--gin_bindings={binding}" for binding in bindings)]))
         place = folder / "runs" / task / f"seed{seed}"
         found = json.loads((place / "result.json").read_text())
-        return {
-            "scores": found["tasks"][task]["scores"],
-            "headline": found["headline"],
-            "seconds": found["seconds"],
-            "steps": found["steps"],
-        }
+        return {"scores": found["tasks"][task]["scores"], **{name: found[name] for name in ("headline", "seconds", "steps")}}
 
     def bindings(self, task: str, folder: pathlib.Path) -> list[str]:
         """The hyperparameters, as the recipe calls them."""

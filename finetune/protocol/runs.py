@@ -135,8 +135,6 @@ def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
 
 def kept(target: pathlib.Path, trained: Sequence[Trained]) -> Planned:
     """The run whose model `settle` left in `target`. Raises UserError where an earlier plan had it and this one has not."""
-    if not (target / RUN).is_file():  # written before runs were named there
-        return best(trained).planned
     place = json.loads((target / RUN).read_text())["place"]
     for one in trained:
         if str(one.planned.place) == place:
