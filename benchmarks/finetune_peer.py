@@ -77,15 +77,15 @@ class Bench:
                         )
 
     def ours(self, task: str, seed: int) -> dict[str, object]:
-        """By the protocol, in this process."""
+        """By the protocol, in this process; its report has the seeds before, where their runs are still in OUT."""
         from rootstock.finetune import superglue
 
         folder = self.out / "ours" / task
-        seeds = [line["seed"] for line in self.done() if line["side"] == "ours" and line["task"] == task]
-        bindings = [*self.bindings(task, folder), f"protocol.Protocol.seeds = {(*seeds, seed)}", "protocol.Protocol.evaluations = 0"]
+        result = lambda seed: folder / "runs" / task / f"seed{seed}" / "result.json"
+        before = [line["seed"] for line in self.done() if (line["side"], line["task"]) == ("ours", task) and result(line["seed"]).is_file()]
+        bindings = [*self.bindings(task, folder), f"protocol.Protocol.seeds = {(*before, seed)}", "protocol.Protocol.evaluations = 0"]
         _must(superglue.main([f"--gin_file={RECIPE}", *(f"--gin_bindings={binding}" for binding in bindings)]))
-        place = folder / "runs" / task / f"seed{seed}"
-        found = json.loads((place / "result.json").read_text())
+        found = json.loads(result(seed).read_text())
         return {"scores": found["tasks"][task]["scores"], **{name: found[name] for name in ("headline", "seconds", "steps")}}
 
     def bindings(self, task: str, folder: pathlib.Path) -> list[str]:

@@ -1,5 +1,6 @@
 """What the fine-tuning benchmark says of its results, and that it goes on where it stood. The runs themselves take hours."""
 
+import argparse
 import json
 import math
 import pathlib
@@ -67,6 +68,29 @@ def test_goes_on_behind_the_last_line(tmp_path, monkeypatch):
     assert [(line["seed"], line["task"], line["side"]) for line in written] == plan
     with pytest.raises(SystemExit, match="was begun with"):
         finetune_peer.main([*flags, "--epochs=1"])
+
+
+def test_seeds_whose_runs_are_gone_are_not_trained_again(tmp_path, monkeypatch):
+    """Lines of seeds 0 and 1 lie in OUT, the run of seed 1 alone: the protocol is asked for 1 and 2."""
+    from rootstock.finetune import superglue
+
+    runs = tmp_path / "ours" / "cb" / "runs" / "cb"
+    result = json.dumps({"tasks": {"cb": {"scores": {}}}, "headline": 0.5, "seconds": 1.0, "steps": 2})
+    asked = []
+
+    def protocol(arguments):
+        asked.extend(argument for argument in arguments if "Protocol.seeds" in argument)
+        (runs / "seed2").mkdir()
+        (runs / "seed2" / "result.json").write_text(result)
+
+    monkeypatch.setattr(superglue, "main", protocol)
+    monkeypatch.setattr(finetune_peer, "_package", lambda: tmp_path)
+    (runs / "seed1").mkdir(parents=True)
+    (runs / "seed1" / "result.json").write_text(result)
+    flags = argparse.Namespace(out=str(tmp_path), data="x", epochs=3.0, batch_size=16, learning_rate=5e-5)
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps({"side": "ours", "task": "cb", "seed": seed}) + "\n" for seed in (0, 1)))
+    assert finetune_peer.Bench(flags).ours("cb", 2)["headline"] == 0.5
+    assert asked == ["--gin_bindings=protocol.Protocol.seeds = (1, 2)"]
 
 
 def test_steps_beside_each_other(tmp_path, monkeypatch):
