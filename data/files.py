@@ -80,7 +80,9 @@ def _open(path: Path) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
     try:
         from backports import zstd
     except ImportError as error:
-        raise DataError(f"reading '{path}' needs backports.zstd, which is not installed: pip install 'rootstock[corpora]'.") from error
+        raise DataError(
+            f"reading '{path}' needs backports.zstd, which is not installed: pip install --editable '.[corpora]' in Rootstock's folder."
+        ) from error
     return zstd.open(path, "rb", options={zstd.DecompressionParameter.window_log_max: _WINDOW}), (*_DAMAGED, zstd.ZstdError)
 
 

@@ -39,7 +39,7 @@ def require_seqio(what: str) -> ModuleType:
     except ImportError as error:
         raise DataError(
             f"{what} needs seqio and TensorFlow, which are not installed ({error}). Install the extra `data` "
-            "(`pip install 'rootstock[data]'`), or copy a cache that was built where they are."
+            "(`pip install --editable '.[data]'` in Rootstock's folder), or copy a cache that was built where they are."
         ) from error
     return seqio
 

@@ -39,7 +39,7 @@ def local(name: str) -> pathlib.Path:
     except ImportError as error:
         raise UserError(
             f"--from_hf={name} is no directory here, and to fetch a model of that name the package huggingface_hub is needed: "
-            "pip install 'rootstock[hub]'"
+            "pip install --editable '.[hub]' in Rootstock's folder"
         ) from error
     try:
         return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, "*.safetensors", INDEX, *VOCABULARY]))

@@ -14,7 +14,9 @@ def require(path: Path) -> ModuleType:
     try:
         import pyarrow
     except ImportError as error:
-        raise DataError(f"reading '{path}' needs pyarrow, which is not installed: pip install 'rootstock[corpora]'.") from error
+        raise DataError(
+            f"reading '{path}' needs pyarrow, which is not installed: pip install --editable '.[corpora]' in Rootstock's folder."
+        ) from error
     return pyarrow
 
 

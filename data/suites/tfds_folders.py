@@ -42,7 +42,7 @@ def require(what: str) -> ModuleType:
     except ImportError as error:
         raise DataError(
             f"{what} needs tensorflow_datasets and TensorFlow, which are not installed ({error}). Install the extra `data` "
-            "(`pip install 'rootstock[data]'`), or read the official files."
+            "(`pip install --editable '.[data]'` in Rootstock's folder), or read the official files."
         ) from error
     return tensorflow_datasets
 

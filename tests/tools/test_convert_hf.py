@@ -503,7 +503,7 @@ def test_a_name_on_the_hub(theirs, tmp_path, capsys, monkeypatch):
     assert "--from_hf=org/model is no directory here, and it could not be fetched" in said and "name resolution. Without a network" in said
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert convert_hf.main(["--from_hf=org/model", f"--to={tmp_path / 'x'}"]) == 2
-    assert "pip install 'rootstock[hub]'" in capsys.readouterr().err
+    assert "pip install --editable '.[hub]' in Rootstock's folder" in capsys.readouterr().err
     for path in ("/gone/model", "./gone", "a/b/c", str(given.folder / "config.json")):
         assert convert_hf.main([f"--from_hf={path}", f"--to={tmp_path / 'x'}"]) == 2
         assert f"--from_hf={path} is no directory; give one with config.json" in capsys.readouterr().err

@@ -92,7 +92,7 @@ def tokamax(rows: Float[Array, "N d"], kernels: Float[Array, "E d f"], sizes: In
         from absl import flags
         from tokamax import ragged_dot
     except ImportError as error:
-        raise ValueError("dispatch.tokamax needs the library tokamax: pip install 'rootstock[tokamax]'") from error
+        raise ValueError("dispatch.tokamax needs the library tokamax: pip install --editable '.[tokamax]' in Rootstock's folder") from error
     if not flags.FLAGS.is_parsed():  # tokamax would parse the command line, which is ours
         flags.FLAGS.mark_as_parsed()
     return ragged_dot(rows, kernels, sizes)
