@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from rootstock.data import mixtures
 from rootstock.data.errors import DataError
 from rootstock.data.fields import Field, record_dtype
 from rootstock.data.shards import sha256
@@ -57,6 +58,8 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         found = manifest["format"]
+        if found == FORMAT and (missing := {"splits", "fields", "vocabulary"} - manifest.keys()):
+            raise KeyError(*sorted(missing))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"'{path}' is not the manifest of a cache: {error!r}.") from error
     if found != FORMAT:
@@ -158,11 +161,11 @@ def write_rates(directory: Path, rates: Mapping[str, float]) -> None:
 def read_rates(directory: str | Path) -> dict[str, float]:
     path = Path(directory) / RATES
     try:
-        return dict(json.loads(path.read_text())["rates"])
+        return mixtures.normalised(json.loads(path.read_text())["rates"])
     except FileNotFoundError as error:
         raise DataError(f"'{directory}' holds no mixture of caches: '{path}' is missing. `cache_tasks --mixture` writes it.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"'{path}' does not give the rates of a mixture: {error!r}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"'{path}' does not give the rates of a mixture: {error}") from error
 
 
 def baseline(source: Source) -> dict[str, float]:

@@ -90,7 +90,7 @@ class TextFile:
     """The lines of a UTF-8 file, each ending in "\\n" as `open` gives them. To be read once; a context manager for reading part of it.
 
     A byte-order mark at the start is dropped and "\\r\\n" becomes "\\n". What is not UTF-8, looks binary, or is a damaged
-    archive ends in a DataError that names the file and the byte.
+    archive ends in a DataError that names the file and the line.
     """
 
     def __init__(self, path: str | Path):
@@ -109,8 +109,8 @@ class TextFile:
         offset = 0
         try:
             with self._file:
-                for raw in self._file:
-                    yield self._decode(raw, offset)
+                for line, raw in enumerate(self._file, start=1):
+                    yield self._decode(raw, line, offset)
                     offset += len(raw)
         except self._damaged as error:
             raise DataError(f"'{self.path}' is a damaged {self.path.suffix} file: {error} (after {offset:,} bytes of text).") from error
@@ -118,20 +118,18 @@ class TextFile:
     def read(self) -> str:
         return "".join(self)
 
-    def _decode(self, raw: bytes, offset: int) -> str:
-        if offset < _LOOK_FOR_NUL and (nul := raw.find(b"\0")) >= 0:
-            raise DataError(
-                f"'{self.path}' is a binary file (a zero at byte {offset + nul:,}), expected UTF-8 text, plain, .gz, .xz or .zst."
-            )
+    def _decode(self, raw: bytes, line: int, offset: int) -> str:
+        if offset < _LOOK_FOR_NUL and b"\0" in raw:
+            raise DataError(f"'{self.path}' is a binary file (a zero in line {line:,}), expected UTF-8 text, plain, .gz, .xz or .zst.")
         try:
-            line = raw.decode("utf-8-sig" if offset == 0 else "utf-8")
+            text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
         except UnicodeDecodeError as error:
             seen = raw[error.start]
             raise DataError(
-                f"'{self.path}' is not UTF-8 text: byte 0x{seen:02x} at offset {offset + error.start:,} ({error.reason}). "
+                f"'{self.path}' is not UTF-8 text: byte 0x{seen:02x} at offset {error.start:,} of line {line:,} ({error.reason}). "
                 "Convert it to UTF-8 first; compressed files must end in .gz, .xz or .zst."
             ) from error
-        return line[:-2] + "\n" if line.endswith("\r\n") else line
+        return text[:-2] + "\n" if text.endswith("\r\n") else text
 
 
 def open_text(path: str | Path) -> TextFile:

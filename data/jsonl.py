@@ -75,7 +75,7 @@ def records(path: str | Path) -> Iterator[Record]:
             where = f"'{path}' line {number}"
             try:
                 values = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{where} is not JSON: {error}. Seen: {_short(line)}") from error
             if not isinstance(values, dict):
                 raise DataError(f"{where} is not a JSON object. Seen: {_short(line)}")

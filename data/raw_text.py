@@ -52,19 +52,25 @@ class RawTextTask(DocumentTask):
 
 
 def _joined(length: int, vocabulary: Vocabulary, end: list[int], texts: list[str], counts: Counter) -> Iterator[Row]:
-    """Rows of the documents of one part. Counts `documents`, and `dropped` of them: nothing but control characters."""
+    """Rows of the documents of one part. Counts `documents`, and `dropped` of them: nothing but control characters, or a last one that is
+    too short for a row.
+    """
     waiting: list[int] = []
+    last = 0
     for some in batched(texts, _BATCH):
         for ids in vocabulary.encode_batch(some):
             counts["documents"] += 1
             counts["dropped"] += not ids
             waiting += [*ids, *end] if ids else []
+            last = len(ids) + len(end) if ids else last
         full = len(waiting) // length * length
         for start in range(0, full, length):
             yield _row(waiting[start : start + length], length, vocabulary)
         del waiting[:full]
     if len(waiting) >= SHORTEST:
         yield _row(waiting, length, vocabulary)
+    elif waiting:
+        counts["dropped"] += last <= len(waiting)
 
 
 def _row(ids: list[int], length: int, vocabulary: Vocabulary) -> Row:

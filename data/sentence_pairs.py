@@ -7,9 +7,10 @@ random shorter one, drawn once a document. A is a random number of them from the
 rest then goes back to be used again. The longer side loses pieces from its front or back at random until both fit. For the order, B is
 always the rest, and with probability `swap_prob` the two change places (label 1).
 
-Deviations: the other document comes from the same block of `block` documents (in BERT: from the same run over some files), so that
-memory is bounded, and is never the same one unless the block has no other; the validation split is made once, not `dupe_factor` times.
-Where one sentence is alone there is no order, and it is left out; ALBERT's code gives it a random partner and the label 1.
+Deviations: the other document comes from the same part of the corpus, at most `block` documents and some 16 million characters (in BERT:
+from the same run over some files), so that memory is bounded, and is never the same one unless the part has no other; the validation
+split is made once, not `dupe_factor` times. Where one sentence is alone there is no order, and it is left out; ALBERT's code gives it a
+random partner and the label 1.
 """
 
 import abc
@@ -26,7 +27,7 @@ from rootstock.data import framing
 from rootstock.data.errors import DataError
 from rootstock.data.fields import Field, sequence_fields
 from rootstock.data.sentences import sentences
-from rootstock.data.tasks import Part, Row, batched
+from rootstock.data.tasks import Part, Row, batched, parted
 from rootstock.data.text import DocumentTask, documents_of
 from rootstock.data.vocabularies import Vocabulary
 
@@ -51,6 +52,9 @@ class PairTask(DocumentTask):
 
     def __post_init__(self):
         kind = type(self).__name__
+        for name in ("dupe_factor", "block"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{kind}.{name} is {getattr(self, name)}; expected 1 or more.")
         if self.length < framing.PAIR + _SHORTEST:
             raise DataError(f"{kind}.length is {self.length}; a pair needs {framing.PAIR + _SHORTEST} or more.")
         shares = [field.name for field in dataclasses.fields(self) if field.name == "validation_fraction" or field.name.endswith("_prob")]
@@ -62,7 +66,7 @@ class PairTask(DocumentTask):
         return sequence_fields(self.length) | {self.label: Field(())}
 
     def parts(self, split: str, counts: Counter) -> Iterator[Part]:
-        blocks = enumerate(batched(documents_of(self, split, counts), self.block))
+        blocks = enumerate(parted(documents_of(self, split, counts), most=self.block))
         return (functools.partial(_rows, self, split, number, texts) for number, texts in blocks)
 
     def pairs(self, block: list[Sentences], index: int, chance: random.Random) -> Iterator[Pair]:

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import pickle
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -60,24 +61,32 @@ def make(name: Path, part: bytes, fields: Fields, vocabulary: Vocabulary) -> Sha
             tokens = _count(block, counts, tokens)
             yield from map(np.void.tobytes, block)
 
-    rows = _write(name.with_suffix(RECORDS), records())
-    entry = {"file": name.name + RECORDS, "rows": rows}
+    file = _with(name, RECORDS)
+    rows = _write(file, records())
+    entry = {"file": file.name, "rows": rows}
     if rows:
-        entry |= {"bytes": name.with_suffix(RECORDS).stat().st_size, "sha256": sha256(name.with_suffix(RECORDS))}
+        entry |= {"bytes": file.stat().st_size, "sha256": sha256(file)}
     notes = json.dumps({"digest": digest, "entry": entry, "counts": counts})
-    with whole(name.with_suffix(NOTES)) as path, open(path, "wb") as file:
+    with whole(_with(name, NOTES)) as path, open(path, "wb") as file:
         np.savez(file, notes=np.array(notes), tokens=tokens)
     return Shard(entry, counts, tokens)
+
+
+def _with(name: Path, ending: str) -> Path:
+    """`with_suffix` would take what is behind a dot in the name of a split away."""
+    return name.with_name(name.name + ending)
 
 
 def _read(name: Path, digest: str) -> Shard | None:
     """A shard that is there, whole and made from the part with this digest."""
     try:
-        with np.load(name.with_suffix(NOTES)) as stored:
+        with open(_with(name, NOTES), "rb") as file, np.load(file) as stored:
             notes, tokens = json.loads(str(stored["notes"])), stored["tokens"]
     except FileNotFoundError:
         return None
-    records = name.with_suffix(RECORDS)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # cut short by a power cut
+    records = _with(name, RECORDS)
     same = notes["digest"] == digest and (not notes["entry"]["rows"] or (records.is_file() and sha256(records) == notes["entry"]["sha256"]))
     return Shard(notes["entry"], Counter(notes["counts"]), tokens) if same else None
 

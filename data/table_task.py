@@ -75,8 +75,11 @@ class TableTask(InParts):
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """Texts by column, `label` (a class index, -1 without label; or a number, NaN without), `idx`."""
+        number = -1
         for number, record in enumerate(self._records(split)):
             yield {name: record.text(name) for name in self.texts} | {"label": self._label(record, split), "idx": number}
+        if number < 0:
+            raise DataError(f"'{self._files()[split]}' holds no rows.")
 
     def parts(self, split: str, counts: Counter) -> Iterator[Part]:
         """Counts `documents`, and `empty_texts` among their texts; both stay."""
@@ -138,6 +141,8 @@ def _table(path: Path, needed: Sequence[str]) -> Iterator[Record]:
             values, where = line.rstrip("\n").split("\t"), f"'{path}' line {number}"
             if names is None:
                 names = values
+                if len(set(names)) < len(names):
+                    raise DataError(f"{where} is a header that names a column twice. Seen: {', '.join(names)[:200]}")
                 if missing := [name for name in needed if name not in names]:
                     raise DataError(f"{where} should be a header with {', '.join(map(repr, missing))}. Seen: {', '.join(names)[:200]}")
             elif len(values) != len(names):

@@ -7,6 +7,7 @@ The work is done there, and not in TensorFlow preprocessors, so that one code ma
 import abc
 import dataclasses
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
@@ -95,13 +96,13 @@ def _whole(task: Task, split: str, counts: Counter) -> Iterator[Row]:
     return task.rows(split, counts)
 
 
-def parted(documents: Iterable[Sized], size: int = _PART) -> Iterator[list]:
-    """Documents gathered to `size` characters (or ids) and a little more. Depends on nothing but the documents."""
+def parted(documents: Iterable[Sized], size: int = _PART, *, most: float = math.inf) -> Iterator[list]:
+    """At most `most` documents, gathered to `size` characters (or ids) and a little more. Depends on nothing but the documents."""
     part, gathered = [], 0
     for document in documents:
         part.append(document)
         gathered += len(document)
-        if gathered >= size:
+        if gathered >= size or len(part) >= most:
             yield part
             part, gathered = [], 0
     if part:

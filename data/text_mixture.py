@@ -56,4 +56,4 @@ def multitask(
         source = Cached(text_to_text.task(name, data_dir, vocabulary, length, target_length), Path(directory) / name, "train")
         streams[name] = Pairs(Shuffled(source, seed), length, target_length)
     rates = {name: min(len(stream.source), cap) for name, stream in streams.items()}
-    return Interleaved(streams, mixtures.normalised(rates | ({TEXT: text_examples} if text_examples else {})))
+    return Interleaved(streams, mixtures.normalised(rates | ({} if text_examples is None else {TEXT: text_examples})))

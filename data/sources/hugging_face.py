@@ -15,6 +15,7 @@ from rootstock.data.sources import arrow
 from rootstock.data.sources.source import Source
 from rootstock.data.tasks import PLACE
 
+_DEFAULT = "train"
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # without it a stream that is cut short between two batches looks whole
 
@@ -24,7 +25,7 @@ class SavedDataset(Source):
     """A saved Dataset, or one `split` of a saved DatasetDict."""
 
     folder: str = dataclasses.field(metadata=PLACE)
-    split: str = "train"
+    split: str = _DEFAULT
     column: str = "text"
 
     def inputs(self) -> list[Path]:
@@ -46,11 +47,18 @@ class SavedDataset(Source):
 
     def _split_folder(self, folder: Path) -> Path:
         if not (folder / _SPLITS).is_file():
+            self._check_alone(folder)
             return folder
         splits = _json(folder / _SPLITS).get("splits") or []
         if self.split not in splits:
             raise DataError(f"'{folder}' has no split '{self.split}'; it has {', '.join(map(str, splits)) or 'none'}.")
         return folder / self.split
+
+    def _check_alone(self, folder: Path) -> None:
+        """A data set saved by itself knows at most the name of its split."""
+        known = _json(folder / _STATE).get("_split") if (folder / _STATE).is_file() else None
+        if self.split not in (known, _DEFAULT):
+            raise DataError(f"'{folder}' is one data set and has no split '{self.split}'; it {f'is {known}' if known else 'names none'}.")
 
 
 def _json(path: Path) -> dict[str, Any]:

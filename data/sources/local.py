@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rootstock.data import documents, files, jsonl
+from rootstock.data.errors import DataError
 from rootstock.data.sources import parquet
 from rootstock.data.sources.source import Source
 from rootstock.data.tasks import PLACE
@@ -30,6 +31,8 @@ class Files(Source):
             kind = files.kind(path)
             if kind in JSON_LINES:
                 yield from (record.optional_text(self.key) for record in jsonl.records(path))
+            elif kind == parquet.SUFFIX and path.suffix != kind:
+                raise DataError(f"'{path}' is a packed Parquet file, which cannot be read by row group: unpack it.")
             elif kind == parquet.SUFFIX:
                 yield from parquet.texts(path, self.key)
             else:

@@ -23,7 +23,7 @@ import numpy as np
 from rootstock.data import framing, spans
 from rootstock.data.fields import Field, sequence_fields
 from rootstock.data.jsonl import Record
-from rootstock.data.suites.examples import index_of
+from rootstock.data.suites.examples import index_of, words_of
 from rootstock.data.suites.task import SuiteTask, check_length
 from rootstock.data.tasks import PLACE, Row
 from rootstock.data.vocabularies import Vocabulary
@@ -158,14 +158,6 @@ def _wsc(example: Record, vocabulary: Vocabulary, length: int) -> list[Row]:
     ids, places = _cut(example, *_encode_spans(example, vocabulary, example.text("text"), found), length - framing.SINGLE)
     row = framing.frame(ids, None, vocabulary, length)
     return [_labelled(row | {"spans": np.array(_rebased(places, 1), np.int32)}, example)]
-
-
-def words_of(example: Record, side: str) -> spans.Span:
-    """The characters of a span of WSC. What the files say of it is a word off now and then."""
-    words, index = example.text(f"{side}_text"), example.integer(f"{side}_index")
-    if (characters := spans.words_at(example.text("text"), index, words)) is None:
-        raise example.wrong(f"{side}_text {words!r} is not at or near word {index} of the text")
-    return characters
 
 
 def _encode_spans(example: Record, vocabulary: Vocabulary, text: str, characters: list[spans.Span]) -> tuple[list[int], list[spans.Span]]:

@@ -6,6 +6,7 @@ Readers give examples as `jsonl.Record`s, which know where they stand, so that a
 import dataclasses
 from collections.abc import Iterator
 
+from rootstock.data import spans
 from rootstock.data.jsonl import Record
 
 UNLABELLED = -1
@@ -38,6 +39,14 @@ def key_of(example: Record) -> int | str:
     """What tells an example from the others of its split, as TFDS has it; a query of ReCoRD has a number of its own."""
     index = index_of(example)
     return index[-1] if len(index) < len(_ANSWER) else "_".join(map(str, index))
+
+
+def words_of(example: Record, side: str) -> spans.Span:
+    """The characters of a span of WSC. What the files say of it is a word off now and then."""
+    words, index = example.text(f"{side}_text"), example.integer(f"{side}_index")
+    if (characters := spans.words_at(example.text("text"), index, words)) is None:
+        raise example.wrong(f"{side}_text {words!r} is not at or near word {index} of the text")
+    return characters
 
 
 def may_lack_labels(split: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 from rootstock.data import jsonl
 from rootstock.data.jsonl import Record
-from rootstock.data.suites.examples import UNLABELLED, Examples, key_of, may_lack_labels, no_agreement
+from rootstock.data.suites.examples import UNLABELLED, Examples, key_of, may_lack_labels, no_agreement, words_of
 from rootstock.data.suites.sets import Set
 
 _BOOLEAN = ("False", "True")
@@ -118,12 +118,16 @@ def _record(record: Record) -> Parsed:
         query = asked.text("query")
         if "@placeholder" not in query:
             raise asked.wrong(f"'query' is {query!r}, which has no @placeholder")
-        answers = sorted({answer.text("text") for answer in asked.each("answers")}) if "answers" in asked else []
+        given = asked.each("answers") if "answers" in asked else []
+        for answer in given:
+            _entity(text, answer)
+        answers = sorted({answer.text("text") for answer in given})
         values = {"passage": text, "query": query, "entities": entities, "answers": answers}
         yield asked, values | {"idx": {"passage": _index(record), "query": _index(asked)}}
 
 
 def _entity(text: str, entity: Record) -> str:
+    """The characters of an entity or an answer."""
     start, end = entity.integer("start"), entity.integer("end")  # the last character is at `end`
     if not 0 <= start <= end < len(text):
         raise entity.wrong(f"start {start} and end {end} are no span of the {len(text)} characters of the passage")
@@ -145,6 +149,7 @@ def _wsc(record: Record) -> Parsed:
     values: dict[str, Any] = {"text": record.text("text")}
     for side in ("span1", "span2"):
         values |= {f"{side}_text": target.text(f"{side}_text"), f"{side}_index": target.integer(f"{side}_index")}
+        words_of(Record(values, record.where), side)
     yield record, values | {"idx": _index(record)}
 
 

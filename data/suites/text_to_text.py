@@ -31,8 +31,8 @@ from rootstock.data.errors import DataError
 from rootstock.data.fields import Field
 from rootstock.data.jsonl import Record
 from rootstock.data.suites import glue_sets, superglue_sets
-from rootstock.data.suites.encoder import without_highlights, words_of
-from rootstock.data.suites.examples import UNLABELLED, index_of
+from rootstock.data.suites.encoder import without_highlights
+from rootstock.data.suites.examples import UNLABELLED, index_of, words_of
 from rootstock.data.suites.sets import Set
 from rootstock.data.suites.task import SuiteTask, check_length
 from rootstock.data.tasks import Row

@@ -89,6 +89,19 @@ def test_a_shard_is_kept_only_if_whole_and_of_the_same_part(task, tmp_path, voca
     assert shards.make(tmp_path / "x-00000", one, task.fields(), vocabulary).entry == first.entry == again.entry
     assert file.stat().st_ino != inode
     assert shards.make(tmp_path / "x-00000", other, task.fields(), vocabulary).entry != first.entry
+    notes = tmp_path / "x-00000.npz"
+    for length in (0, len(notes.read_bytes()) // 2):  # as a power cut may leave it
+        notes.write_bytes(notes.read_bytes()[:length])
+        assert shards.make(tmp_path / "x-00000", one, task.fields(), vocabulary).entry == first.entry
+
+
+def test_shards_of_a_split_with_a_dot_in_its_name(task, tmp_path, vocabulary):
+    parts = [pickle.dumps(part) for _, part in zip(range(2), task.parts("train", {}), strict=False)]
+    made = [shards.make(tmp_path / f"train.v1-{number:05d}", part, task.fields(), vocabulary) for number, part in enumerate(parts)]
+    assert [shard.entry["file"] for shard in made] == ["train.v1-00000.array_record", "train.v1-00001.array_record"]
+    assert sorted(path.name for path in tmp_path.glob("train*")) == sorted(
+        f"train.v1-0000{i}{e}" for i in "01" for e in (".array_record", ".npz")
+    )
 
 
 def test_what_is_finished_stays_after_a_mistake(task, whole, tmp_path, corpus, monkeypatch):

@@ -207,12 +207,22 @@ def test_a_shard_of_another_cache(directory):
         ("{", "is not the manifest of a cache"),
         ('{"format": 99}', "has cache format 99; this version of Rootstock reads format 1"),
         ("[]", "is not"),
+        ('{"format": 1, "fields": {}}', "is not the manifest of a cache: .*splits"),
     ],
 )
 def test_manifests(directory, content, message):
     (directory / "manifest.json").write_text(content)
     with pytest.raises(DataError, match=message):
         cache.Source(directory, "train")
+
+
+@pytest.mark.parametrize(
+    "rates, message", [({"a": 0.5, "b": 0}, "numbers above 0; seen {'b': 0}"), ({"a": "x"}, "not supported"), ([1], "")]
+)
+def test_rates_that_are_none(tmp_path, rates, message):
+    (tmp_path / cache.RATES).write_text(json.dumps({"rates": rates}))
+    with pytest.raises(DataError, match=rf"mixture\.json' does not give the rates of a mixture: .*{message}"):
+        cache.read_rates(tmp_path)
 
 
 def test_unknown_split(directory):

@@ -56,14 +56,14 @@ def test_open_text(tmp_path, suffix, opener):
 def test_not_utf8(tmp_path):
     path = tmp_path / "latin.txt"
     path.write_bytes(b"one\ntwo\nna\xefve\n")
-    with pytest.raises(DataError, match=r"latin\.txt' is not UTF-8 text: byte 0xef at offset 10"):
+    with pytest.raises(DataError, match=r"latin\.txt' is not UTF-8 text: byte 0xef at offset 2 of line 3"):
         list(files.open_text(path))
 
 
 def test_binary(tmp_path):
     path = tmp_path / "program.txt"
     path.write_bytes(b"\x7fELF\x02\x01\x00\x00")
-    with pytest.raises(DataError, match=r"program\.txt' is a binary file \(a zero at byte 6\)"):
+    with pytest.raises(DataError, match=r"program\.txt' is a binary file \(a zero in line 1\)"):
         list(files.open_text(path))
 
 

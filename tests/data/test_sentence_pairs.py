@@ -9,9 +9,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from rootstock.data import tasks
 from rootstock.data.errors import DataError
 from rootstock.data.sentence_pairs import SentenceOrderTask, SentencePairTask
 from rootstock.data.sentences import sentences
+from rootstock.data.text import documents_of
 
 LENGTH = 32
 
@@ -125,6 +127,16 @@ def test_deterministic_by_seed_and_copies_differ(corpus, vocabulary_file):
     assert len(list(validation.rows("validation"))) < len(list(validation.rows("train"))) / 4
 
 
+def test_a_few_long_documents_are_many_parts(corpus, vocabulary_file, monkeypatch):
+    """Whole books a row: no part holds much more than 16 million characters (here 500), however few documents that are."""
+    monkeypatch.setattr(tasks.parted, "__defaults__", (500,))
+    task = make(corpus, vocabulary_file)
+    parts = list(task.parts("train", Counter()))
+    texts = [part.args[3] for part in parts]
+    assert len(parts) > 3 and max(sum(map(len, some[:-1])) for some in texts) < 500
+    assert sum(map(len, texts)) == sum(1 for _ in documents_of(task, "train"))
+
+
 def test_order(corpus, vocabulary_file):
     """Both sides are neighbours in one document; label 1 if and only if the later one stands first, half of the time; swapped back, all
     are in order. Nothing is used twice, and a sentence alone not at all.
@@ -154,7 +166,10 @@ def test_a_document_without_an_order_is_dropped(vocabulary_file, tmp_path):
     assert len(list(task.rows("train", counts))) == 2 and counts == {"documents": 4, "dropped": 3}
 
 
-@pytest.mark.parametrize("change, message", [(dict(short_seq_prob=1.5), "short_seq_prob is 1.5"), (dict(length=4), "length is 4")])
+@pytest.mark.parametrize(
+    "change, message",
+    [(dict(short_seq_prob=1.5), "short_seq_prob is 1.5"), (dict(length=4), "length is 4"), (dict(dupe_factor=0), "dupe_factor is 0")],
+)
 def test_mistakes(corpus, vocabulary_file, change, message):
     with pytest.raises(DataError, match=f"SentencePairTask.{message}"):
         SentencePairTask(**(dict(source=str(corpus), vocabulary=vocabulary_file, length=LENGTH) | change))

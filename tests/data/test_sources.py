@@ -145,6 +145,7 @@ def test_nothing_but_empty_rows(tmp_path, vocabulary_file):
         ('{"id": 1}', r"x\.jsonl' line 2: the key 'text' is missing; there are id"),
         ('{"text": 7}', r"x\.jsonl' line 2: 'text' is 7, expected a string"),
         ('{"text": "a', r"x\.jsonl' line 2 is not JSON"),
+        ("[" * 100_000, r"x\.jsonl' line 2 is not JSON"),
         ('["text"]', r"x\.jsonl' line 2 is not a JSON object"),
         (r'{"text": "half \ud83d"}', r"x\.jsonl' line 2: 'text' holds '\\ud83d' at character 5, which is no character"),
     ],
@@ -181,6 +182,9 @@ def test_wrong_parquet(tmp_path):
     path.write_bytes(whole[:-9])
     with pytest.raises(DataError, match=r"x\.parquet' is a damaged Parquet file, or none"):
         found(str(path))
+    (tmp_path / "y.parquet.gz").write_bytes(gzip.compress(whole))
+    with pytest.raises(DataError, match=r"y\.parquet\.gz' is a packed Parquet file"):
+        found(str(tmp_path / "y.parquet.gz"))
     assert whole.count(b"The cat 25") == 1
     path.write_bytes(whole.replace(b"The cat 25", b"The \xff\xff\xff 25"))
     with pytest.raises(DataError, match=r"x\.parquet' row 26: 'text' is not UTF-8"):
@@ -203,6 +207,8 @@ def test_wrong_saved_dataset(tmp_path):
         found(sources.SavedDataset(str(SAVED), column="body"))
     with pytest.raises(DataError, match=r"is not what `datasets` saves to disk: it has no state\.json"):
         found(sources.SavedDataset(str(tmp_path)))
+    with pytest.raises(DataError, match=r"is one data set and has no split 'test'; it names none"):
+        found(sources.SavedDataset(str(SAVED / "train"), split="test"))
     shutil.copytree(SAVED / "train", tmp_path / "train")
     last = tmp_path / "train" / "data-00001-of-00002.arrow"
     last.write_bytes(last.read_bytes()[:-8])
@@ -219,5 +225,5 @@ def test_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     monkeypatch.setitem(__import__("sys").modules, "backports", None)
     for name in ("x.parquet", "x.txt.zst"):
-        with pytest.raises(DataError, match=r"pip install 'rootstock\[corpora\]'"):
+        with pytest.raises(DataError, match=r"pip install --editable '\.\[corpora\]'"):
             found(str(tmp_path / name))

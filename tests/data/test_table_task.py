@@ -88,10 +88,16 @@ def test_counts_add_up(make):
         ({"train.tsv": "sentence\nthe cat\n"}, "line 2: the label 'label' is missing; there are sentence"),
         ({"train.jsonl": '{"label": "good"}\n'}, "line 1: the key 'sentence' is missing"),
         ({"train.jsonl": '{"sentence": null, "label": "good"}\n'}, "'sentence' is None, expected a string"),
-        ({"train.tsv": b"sentence\tlabel\nth\xff cat\tgood\n"}, "is not UTF-8 text: byte 0xff at offset 17"),
+        ({"train.tsv": b"sentence\tlabel\nth\xff cat\tgood\n"}, "is not UTF-8 text: byte 0xff at offset 2 of line 2"),
         ({"dev.tsv": TSV, "val.jsonl": ""}, "are both the split 'validation' of mine"),
         ({"test.tsv": TSV}, r"mine has no split 'train' in .*; it has test"),
         ({"notes.md": ""}, "holds no file of mine"),
+        ({"train.tsv": "sentence\tlabel\n", "dev.tsv": TSV}, r"train\.tsv' holds no rows\."),
+        ({"train.jsonl": "\n"}, r"train\.jsonl' holds no rows\."),
+        (
+            {"train.tsv": "sentence\tlabel\tlabel\nthe cat\tgood\tbad\n"},
+            "line 1 is a header that names a column twice",
+        ),
     ],
 )
 def test_bad_input(make, files, said):

@@ -55,6 +55,11 @@ def test_rows_are_those_of_the_parts(mix, tiny):
     assert all(row.tobytes() in known for row in batch["input_ids"][sources == 1])
 
 
+def test_no_text_at_all_is_refused(mix):
+    with pytest.raises(DataError, match=r"numbers above 0; seen \{'text': 0\}"):
+        mix[1](text_examples=0)
+
+
 @pytest.mark.parametrize("tasks, seen", [((), "none"), (("text",), "text")])
 def test_refused(mix, tasks, seen):
     with pytest.raises(DataError, match=f"has tasks beside 'text'; seen {seen}"):

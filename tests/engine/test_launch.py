@@ -178,7 +178,7 @@ def test_corpus(refused, tmp_path):
     assert "there is no text in " in refused(cache, f"DATA_DIR='{tmp_path}/corpus'")
     assert refused(cache, f"VOCABULARY='{tmp_path}/gone.txt'") == f"error: '{tmp_path}/gone.txt' does not exist."
     (tmp_path / "corpus" / "a.txt").write_bytes(b"\x7fELF\x02\x01\x00\x00")
-    assert f"'{tmp_path}/corpus/a.txt' is a binary file (a zero at byte 6), expected UTF-8 text" in refused(
+    assert f"'{tmp_path}/corpus/a.txt' is a binary file (a zero in line 1), expected UTF-8 text" in refused(
         cache, f"DATA_DIR='{tmp_path}/corpus'"
     )
     assert not (tmp_path / "cache").exists()

@@ -167,7 +167,7 @@ def test_broken_files(make, tmp_path):
         list(make("sst2", ["sentence\tlabel"]).rows("train"))
     task = make("sst2", FILES["sst2"])
     (tmp_path / "SST-2" / "train.tsv").write_bytes(b"sentence\tlabel\ncaf\xe9\t1\n")
-    with pytest.raises(DataError, match=r"train\.tsv' is not UTF-8 text: byte 0xe9 at offset 18"):
+    with pytest.raises(DataError, match=r"train\.tsv' is not UTF-8 text: byte 0xe9 at offset 3 of line 2"):
         list(task.rows("train"))
 
 

@@ -222,6 +222,8 @@ def test_splits_and_suffixes(make):
         ("record", ROWS["record"] | {"idx": 9}, "line 2, 'qas' 0: idx {'passage': 9, 'query': 4} stands already in .* line 1, 'qas' 0"),
         ("record", ROWS["record"] | {"passage": {"text": "cat", "entities": [{"start": 0, "end": 3}]}},
             "line 2, 'passage', 'entities' 0: start 0 and end 3 are no span of the 3 characters of the passage"),
+        ("record", ROWS["record"] | {"qas": [{"query": "@placeholder sat", "idx": 8, "answers": [{"text": "cat", "start": 7, "end": 99}]}]},
+            "line 2, 'qas' 0, 'answers' 0: start 7 and end 99 are no span of the"),
         ("record", ROWS["record"] | {"qas": [{"query": "it sat", "idx": 8}]},
             "line 2, 'qas' 0: 'query' is 'it sat', which has no @placeholder"),
         ("record", ROWS["record"] | {"qas": [{"query": "@placeholder sat", "idx": 8}]}, "line 2, 'qas' 0: there are no 'answers'"),
@@ -264,7 +266,7 @@ def test_missing_files(make, tmp_path, vocabulary_file):
 def test_not_utf8(make, tmp_path):
     task = make("rte", [ROWS["rte"]])
     (tmp_path / "RTE" / "train.jsonl").write_bytes(b'{"premise": "caf\xe9"}\n')
-    with pytest.raises(DataError, match=r"train\.jsonl' is not UTF-8 text: byte 0xe9 at offset 16"):
+    with pytest.raises(DataError, match=r"train\.jsonl' is not UTF-8 text: byte 0xe9 at offset 16 of line 1"):
         list(task.rows("train"))
 
 

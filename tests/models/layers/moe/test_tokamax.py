@@ -42,5 +42,5 @@ def test_values_and_gradients_are_those_of_jax():
 
 def test_without_the_library_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokamax", None)
-    with pytest.raises(ValueError, match=r"pip install 'rootstock\[tokamax\]'"):
+    with pytest.raises(ValueError, match=r"pip install --editable '\.\[tokamax\]'"):
         value_and_gradients(BY_TOKAMAX)
