@@ -1,7 +1,7 @@
 """How a checkpoint answers the rows of a task: by a head on its encoder, or in words."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,6 +17,7 @@ from rootstock.engine.sockets import Params
 from rootstock.engine.state import Blueprint
 from rootstock.finetune.decoding import Generator, Scorer
 from rootstock.finetune.finetuned import Config
+from rootstock.finetune.heads import Head
 from rootstock.finetune.predictions import Predictions
 from rootstock.finetune.scores import Gathered
 from rootstock.finetune.tasks import Split, Task
@@ -57,7 +58,7 @@ class Answerer(Protocol):
     def missing(self, tasks: Iterable[Task]) -> dict[str, str]:
         """The tasks that cannot be answered, each with the reason."""
 
-    def refusal(self, missing: Iterable[str]) -> UserError:
+    def refusal(self, missing: Mapping[str, str]) -> UserError:
         """What to raise of them."""
 
     def rows(self, task: Task) -> Rows: ...
@@ -91,9 +92,9 @@ class ByHeads:
     asked: Asked
 
     @property
-    def heads(self) -> Sequence[str]:
+    def heads(self) -> Mapping[str, Head]:
         config = self.opened.blueprint.model.config
-        return list(config.heads) if isinstance(config, Config) else []
+        return config.heads if isinstance(config, Config) else {}
 
     @property
     def length(self) -> int:
@@ -101,11 +102,12 @@ class ByHeads:
         return self.asked.length or min(LENGTH, encoder.max_length - getattr(encoder, "position_offset", 0))
 
     def missing(self, tasks: Iterable[Task]) -> dict[str, str]:
-        return {task.name: f"no head for {task.head_name}" for task in tasks if task.head_name not in self.heads}
+        return {task.name: why for task in tasks if (why := self._lacks(task))}
 
-    def refusal(self, missing: Iterable[str]) -> UserError:
+    def refusal(self, missing: Mapping[str, str]) -> UserError:
         known = ", ".join(self.heads) or "no task: fine-tune it first"
-        return UserError(f"{self.opened.name} has no head for {', '.join(missing)}; it has heads for {known}")
+        reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
+        return UserError(f"{self.opened.name} cannot answer {reasons}; it has heads for {known}")
 
     def rows(self, task: Task) -> Rows:
         return task.rows(self.asked.data_dir, self.asked.vocabulary, self.length)
@@ -114,8 +116,26 @@ class ByHeads:
         return task.read(self.asked.data_dir, self.asked.vocabulary, self.length, split)
 
     def answer(self, task: Task, split: Split) -> Predictions:
-        evaluation = Evaluation(self.opened.blueprint, Gathered(task, split), Ordered(split), self.asked.batch_size)
-        return evaluation(self.opened.params)
+        gathered = Gathered(task, split, self._order(task))
+        return Evaluation(self.opened.blueprint, gathered, Ordered(split), self.asked.batch_size)(self.opened.params)
+
+    def _lacks(self, task: Task) -> str:
+        """Why no head answers a task; "" if one does. A converted head may have other classes than the task of its name."""
+        if task.head_name not in self.heads:
+            return f"no head for {task.head_name}"
+        head, wanted = self.heads[task.head_name], task.describe_head()
+        if (head.kind, head.outputs) != (wanted.kind, wanted.outputs):
+            told = "{0.kind.__name__} of {0.outputs}".format
+            return f"its head is a {told(head)}, the task wants a {told(wanted)}"
+        if head.labels and sorted(map(_plain, head.labels)) != sorted(map(_plain, task.labels)):
+            names = f"{', '.join(head.labels)}, the task {', '.join(task.labels)}"
+            return f"its head tells apart {names}; if they mean the same, in this order, write the task's names into config.json"
+        return ""
+
+    def _order(self, task: Task) -> tuple[int, ...] | None:
+        """The head's output of each class of the task, where the head's classes have names."""
+        names = [_plain(label) for label in self.heads[task.head_name].labels]
+        return tuple(names.index(_plain(label)) for label in task.labels) if names else None
 
 
 class InWords:
@@ -132,7 +152,7 @@ class InWords:
     def missing(self, tasks: Iterable[Task]) -> dict[str, str]:
         return {task.name: "no text-to-text form" for task in tasks if in_words.cast_of(task) is None}
 
-    def refusal(self, missing: Iterable[str]) -> UserError:
+    def refusal(self, missing: Mapping[str, str]) -> UserError:
         return UserError(f"{', '.join(missing)} has no text-to-text form; these have one: {', '.join(text_to_text.SETS)}")
 
     def rows(self, task: Task) -> Rows:
@@ -160,6 +180,11 @@ class InWords:
             said[row] = choices[row][int(found.total.argmax())]
         classes = all(tuple(texts) == tuple(task.labels) for texts in choices)
         return in_words.predictions(task, split, said, _softmax(np.stack([found.total for found in scored])) if classes else None)
+
+
+def _plain(label: str) -> str:
+    """CONTRADICTION and contradiction are one class."""
+    return label.lower().replace("-", "_")
 
 
 def _softmax(logits: Float[np.ndarray, "N classes"]) -> Float[np.ndarray, "N classes"]:

@@ -42,28 +42,28 @@ def predict(
     target_length: int | None = None,
     rank: bool = False,
 ) -> Outcome:
-    """What the checkpoint in `directory` (of a step, the newest by default) says of a split of each task. `tasks` are names, or one suite:
-    then tasks that it does not answer or that have no files are missing, otherwise they are mistakes. `shape` is a mesh shape; None is
-    one device. `target_length` and `rank` are for encoder-decoders: see `answerers`.
+    """What the checkpoint in `directory` (of a step, the newest by default) says of a split of each task. `tasks` are names of tasks, where
+    one that it does not answer or that has no files is a mistake, and of suites, where such tasks are missing. `shape` is a mesh shape;
+    None is one device. `target_length` and `rank` are for encoder-decoders: see `answerers`.
     """
     from rootstock.engine.load import load
     from rootstock.finetune import recipe
     from rootstock.finetune.answerers import Asked, Opened, answerer
 
-    whole = [name for name in tasks if name in SUITES]
-    found = {name: find(name) for named in tasks for name in (names(named) if named in SUITES else (named,))}
+    named = {find(name).name for name in tasks if name not in SUITES}
+    found = {task.name: task for name in tasks for task in map(find, names(name) if name in SUITES else (name,))}
     vocabulary = recipe.vocabulary_of(directory)
     step = checkpoints.newest(directory) if step is None else step
     opened = Opened(directory, *load(directory, shape, step))
     by = answerer(opened, Asked(data_dir, vocabulary, length, target_length, batch_size, rank))
     missing = by.missing(found.values())
-    if missing and (not whole or len(missing) == len(found)):
-        raise by.refusal(missing)
+    if refused := missing if len(missing) == len(found) else {name: why for name, why in missing.items() if name in named}:
+        raise by.refusal(refused)
     results = {}
     for name, task in found.items():
         if name in missing:
             continue
-        if whole and (absent := _absent(by.rows(task), task.splits.get(split, split), data_dir)):
+        if name not in named and (absent := _absent(by.rows(task), task.splits.get(split, split), data_dir)):
             missing[name] = absent
             continue
         rows = by.read(task, split)
@@ -151,6 +151,9 @@ def _run(flags: argparse.Namespace) -> None:
     print(evaluation_report.table(outcome))
     if flags.submission:
         test = predict(flags.checkpoint, tasks, flags.data_dir, split="test", **how)
+        _write_predictions(pathlib.Path(flags.checkpoint), test)
+        for remark in evaluation_report.in_words(test):
+            print(f"warning: of the test rows {remark}")
         left = submission.write(flags.submission, {name: result.predictions for name, result in test.results.items()})
         rows = sum(len(result.predictions) for result in test.results.values())
         print(f"\n{flags.submission}: {rows:,} predictions on the test rows of {', '.join(test.results)}")
@@ -161,13 +164,20 @@ def _run(flags: argparse.Namespace) -> None:
 
 
 def _write(directory: pathlib.Path, outcome: Outcome) -> None:
+    _write_predictions(directory, outcome)
     try:
-        for result in outcome.results.values():
-            result.write_predictions(directory)
         write_atomically(directory / "evaluation.json", json.dumps(outcome.plain(), indent=2) + "\n")
         write_atomically(directory / "evaluation.html", evaluation_report.page(outcome, directory.name))
     except OSError as error:
         raise UserError(f"the scores cannot be written into {directory}: {error.strerror}") from error
+
+
+def _write_predictions(directory: pathlib.Path, outcome: Outcome) -> None:
+    try:
+        for result in outcome.results.values():
+            result.write_predictions(directory)
+    except OSError as error:
+        raise UserError(f"the predictions cannot be written into {directory}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -43,8 +43,7 @@ def page(outcome: Outcome, name: str) -> str:
 
 
 def _rows(outcome: Outcome) -> tuple[Row, list[Row]]:
-    suite = _suite(outcome)
-    peers = suite.peers if suite else ()
+    peers = _peers(outcome)
     header = ["task", "metric", "rows", "score", "majority", *(peer.name for peer in peers)]
     rows = []
     for name, result in outcome.results.items():
@@ -56,30 +55,33 @@ def _rows(outcome: Outcome) -> tuple[Row, list[Row]]:
 
 
 def _remarks(outcome: Outcome) -> list[str]:
-    suite = _suite(outcome)
     told = []
     for average in outcome.averages():
-        peers = [f"{peer.name} {peer.averages[average.name]:.1f}" for peer in suite.peers if average.name in peer.averages]
+        peers = [f"{peer.name} {peer.averages[average.name]:.1f}" for peer in _peers(outcome) if average.name in peer.averages]
         told.append(average.told() + (f"  ({', '.join(peers)})" if peers else ""))
-    told += [remark for name, result in outcome.results.items() for remark in _in_words(name, result)]
+    told += in_words(outcome)
     missing = [f"missing {name}: {why}" for name, why in outcome.missing.items()]
-    return ["", *told, *([suite.where] if suite else []), *missing] if told or missing else []
+    return ["", *told, *(suite.where for suite in outcome.suites()), *missing] if told or missing else []
+
+
+def in_words(outcome: Outcome) -> list[str]:
+    """Of answers in words: the texts that are no answer, and the rows that were cut."""
+    return [remark for name, result in outcome.results.items() for remark in _in_words(name, result)]
 
 
 def _in_words(name: str, result: Result) -> Iterator[str]:
-    """Texts that are no answer, and rows that were cut."""
     unread = result.predictions.unread
     if unread:
         often, times = unread.most_common(1)[0]
-        yield f"{name}: {unread.total():,} of {len(result.predictions):,} texts are no answer and count as wrong; {times:,} are {often!r}"
+        stand = "count as wrong" if result.predictions.scored else "stand as the first class"
+        yield f"{name}: {unread.total():,} of {len(result.predictions):,} texts are no answer and {stand}; {times:,} are {often!r}"
     for side, length in (("inputs", "--length"), ("targets", "--target_length")):
         if count := result.counts.get(f"cut_{side}"):
             yield f"{name}: {count:,} of {len(result.split):,} {side} were longer than {length} and were cut"
 
 
-def _suite(outcome: Outcome) -> leaderboard.Suite | None:
-    name = leaderboard.suite_of([*outcome.results, *outcome.missing])
-    return leaderboard.SUITES[name] if name else None
+def _peers(outcome: Outcome) -> list[leaderboard.Peer]:
+    return [peer for suite in outcome.suites() for peer in suite.peers]
 
 
 def _aligned(cell: str, width: int, column: int) -> str:

@@ -63,9 +63,9 @@ class Suite:
     peers: tuple[Peer, ...]
 
 
-def suite_of(names: list[str]) -> str | None:
-    """The suite that holds all of these tasks."""
-    return next((suite for suite in SUITES if names and set(names) <= set(tasks.names(suite))), None)
+def suites_of(names: list[str]) -> list[Suite]:
+    """The suites that hold some of these tasks."""
+    return [suite for name, suite in SUITES.items() if set(names) & set(tasks.names(name))]
 
 
 def _value(cell: Cell, scores: Scores) -> float:
@@ -108,7 +108,7 @@ SUITES = {
     "superglue": Suite(
         "SuperGLUE",
         (SUPERGLUE,),
-        "Peers: on the test rows, from the SuperGLUE leaderboard; T5-base from memory.",
+        "Peers: on the test rows, from the SuperGLUE leaderboard; T5-base from Raffel et al. 2019, table 14.",
         (
             _superglue("BERT-large", 77.4, 75.7, 83.6, 70.6, 70.0, 24.1, 72.0, 71.3, 71.7, 69.6, 64.4, 69.0),
             _superglue("T5-base", 81.4, 86.2, 94.0, 71.2, 79.7, 43.1, 75.0, 74.2, 81.5, 68.3, 80.8, 76.2),

@@ -66,10 +66,12 @@ class Outcome:
     def scores(self) -> dict[str, dict[str, float]]:
         return {name: result.scores for name, result in self.results.items()}
 
+    def suites(self) -> list[leaderboard.Suite]:
+        """Those that some of the tasks belong to."""
+        return leaderboard.suites_of([*self.results, *self.missing])
+
     def averages(self) -> list[leaderboard.Averaged]:
-        """Those of the suite that all tasks belong to."""
-        suite = leaderboard.suite_of([*self.results, *self.missing])
-        return [average.of(self.scores) for average in leaderboard.SUITES[suite].averages] if suite else []
+        return [average.of(self.scores) for suite in self.suites() for average in suite.averages]
 
     def plain(self) -> dict[str, Any]:
         """For evaluation.json."""

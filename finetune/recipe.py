@@ -17,7 +17,9 @@ def task_heads(tasks: Sequence[str], dropout: float = 0.1) -> dict[str, heads.He
     """A head for each task."""
     if not tasks:
         raise UserError("TASKS is empty; name at least one task, as in --gin.TASKS=\"('boolq',)\"")
-    found = {name: find(name) for name in tasks}
+    found = {task.name: task for task in map(find, tasks)}
+    if len(found) < len(tasks):
+        raise UserError(f"TASKS is {tuple(tasks)}, which names a task twice")
     if other := next((task for task in found.values() if task.answered_by), None):
         raise UserError(f"{other.name} is not trained on: its rows are answered by the head of {other.answered_by}; name that in TASKS")
     return {name: task.describe_head(dropout) for name, task in found.items()}
@@ -56,6 +58,7 @@ def training(
     counted for more than `cap`, to the power of 1 / `temperature` (see `data.mixtures`), which by default makes equal parts. What is
     no whole number of rows is rounded to one. Of a task in `limits` only so many rows, the first ones.
     """
+    tasks = [find(name).name for name in tasks]
     if shares is not None and (without := [name for name in tasks if name not in shares]):
         raise UserError(f"recipe.training.shares is {dict(shares)}; it has no share for {', '.join(without)}")
     rows = limited({name: _read(name, "train", data_dir, vocabulary, length) for name in tasks}, limits)
@@ -68,7 +71,7 @@ def training(
 
 def validation(tasks: Sequence[str], data_dir: str, vocabulary: str, length: int) -> dict[str, Ordered]:
     """The validation rows of each task, in order."""
-    return {name: Ordered(_read(name, "validation", data_dir, vocabulary, length)) for name in tasks}
+    return {find(name).name: Ordered(_read(name, "validation", data_dir, vocabulary, length)) for name in tasks}
 
 
 def _read(name: str, split: str, data_dir: str, vocabulary: str, length: int) -> Split:
@@ -85,11 +88,11 @@ def _read_once(name: str, split: str, data_dir: str, vocabulary: str, length: in
 
 def limited(rows: Mapping[str, Split], limits: Mapping[str, int] | None) -> dict[str, Split]:
     """Of each task in `limits` only so many rows, the first ones. It may name tasks that are not trained here."""
-    for name, count in (limits or {}).items():
-        find(name)
+    known = {find(name).name: count for name, count in (limits or {}).items()}
+    for name, count in known.items():
         if count < 1:
             raise UserError(f"LIMITS has {count} rows for {name}; expected at least 1")
-    return {name: split.first(limits[name]) if name in (limits or {}) else split for name, split in rows.items()}
+    return {name: split.first(known[name]) if name in known else split for name, split in rows.items()}
 
 
 def _state(name: str, data_dir: str, vocabulary: str, length: int) -> Hashable:

@@ -19,11 +19,12 @@ from rootstock.finetune.tasks import Split, Task
 @dataclasses.dataclass
 class Gathered:
     """Predictions for a split that is read in order, each row once: the batch at place i of it is written to place i, and the padding of
-    the last batch lies beyond the end and falls away.
+    the last batch lies beyond the end and falls away. `order` names the output that stands for each class of the task; None: in turn.
     """
 
     task: Task
     split: Split
+    order: tuple[int, ...] | None = None
 
     def zero(self) -> dict[str, Any]:
         shape = self.task.head.kept_shape(self.task.describe_head(), self.split.fields)
@@ -36,7 +37,8 @@ class Gathered:
         return {"next": statistic["next"] + len(kept), "rows": statistic["rows"].at[places].set(kept, mode="drop")}
 
     def finish(self, statistic: dict[str, Any]) -> Predictions:
-        return self.task.predictions(self.split, self.task.head.answers(np.asarray(statistic["rows"])))
+        rows = np.asarray(statistic["rows"])
+        return self.task.predictions(self.split, self.task.head.answers(rows if self.order is None else rows[..., self.order]))
 
 
 class Scores(Gathered):

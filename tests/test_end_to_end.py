@@ -146,6 +146,43 @@ def test_evaluate_a_suite(tiny, copied, capsys, tmp_path):
     assert "boolq cannot be scored: the split 'test' has no labels" in (said := capsys.readouterr().err) and "--submission=FILE.zip" in said
 
 
+def test_classes_go_by_their_names(tiny, copied, capsys):
+    """A head that came of another program may have the classes in another order, or other ones."""
+    path = copied / "config.json"
+    config = json.loads(path.read_text())
+    flags = [f"--checkpoint={copied}", f"--data_dir={tiny.folder / 'superglue'}", "--tasks=boolq"]
+
+    def written(labels):
+        config["model"]["heads"]["boolq"]["labels"] = labels
+        path.write_text(json.dumps(config))
+        assert evaluate.main(flags) == 0
+        return [json.loads(line)["prediction"] for line in (copied / "predictions" / "boolq.validation.jsonl").read_text().splitlines()]
+
+    as_trained = written(["False", "True"])
+    assert written(["TRUE", "FALSE"]) == [{"False": "True", "True": "False"}[said] for said in as_trained]
+    assert written([]) == as_trained
+    config["model"]["heads"]["boolq"]["labels"] = ["no", "yes"]
+    path.write_text(json.dumps(config))
+    assert evaluate.main(flags) == 2
+    assert "boolq: its head tells apart no, yes, the task False, True; if they mean the same" in capsys.readouterr().err
+
+
+def test_a_task_by_its_dotted_path(tiny, trained, tmp_path, monkeypatch, capsys):
+    """It is trained, scored and evaluated under its own name."""
+    (tmp_path / "mytasks.py").write_text(
+        "import dataclasses\nfrom rootstock.finetune.tasks import find\nreviews = dataclasses.replace(find('boolq'), name='reviews')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    few = ("TRAIN_STEPS=2", "BATCH_SIZE=8", "--gin_bindings=schedules.share.steps = 10", "--gin_bindings=hooks.Evaluate.every = 2")
+    assert tiny.finetune(tmp_path / "run", trained, "TASKS=('mytasks.reviews',)", *few) == 0
+    assert len(scores(tmp_path / "run", "reviews")) == 2
+    flags = [f"--checkpoint={tmp_path / 'run'}", f"--data_dir={tiny.folder / 'superglue'}"]
+    assert evaluate.main([*flags, "--tasks=mytasks.reviews"]) == 0
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["tasks"].keys() == {"reviews"}
+    assert tiny.finetune(tmp_path / "twice", trained, "TASKS=('mytasks.reviews', 'reviews')", *few) == 2
+    assert "names a task twice" in capsys.readouterr().err
+
+
 def test_majority_is_of_the_same_rows(tiny, finetuned, trained):
     labels = [json.loads(line)["label"] for line in (tiny.folder / "superglue" / "BoolQ" / "val.jsonl").read_text().splitlines()]
     found = [line["value"] for line in metrics.read(finetuned) if (line["split"], line["task"]) == ("baseline", "boolq")]
@@ -155,7 +192,7 @@ def test_majority_is_of_the_same_rows(tiny, finetuned, trained):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--tasks=cb"], "has no head for cb; it has heads for boolq, copa, wsc"),
+        (["--tasks=cb"], "cannot answer cb: no head for cb; it has heads for boolq, copa, wsc"),
         (["--tasks=boolk"], "there is no task 'boolk'; known are ax, axb, axg, boolq, cb, cola, copa, "),
         (["--tasks="], "--tasks= names no task"),
         (
@@ -182,7 +219,7 @@ def test_mistakes_of_evaluate(tiny, finetuned, capsys, flags, message):
 def test_evaluate_of_what_is_no_finetuned_model(tiny, trained, tmp_path, capsys):
     flags = ["--tasks=copa", f"--data_dir={tiny.folder / 'superglue'}"]
     assert evaluate.main([f"--checkpoint={trained}", *flags]) == 2
-    assert "has no head for copa; it has heads for no task: fine-tune it first" in capsys.readouterr().err
+    assert "no head for copa; it has heads for no task: fine-tune it first" in capsys.readouterr().err
     assert evaluate.main([f"--checkpoint={tmp_path}", *flags]) == 2
     assert "is not a MODEL_DIR: it holds no config.json" in capsys.readouterr().err
 

@@ -78,6 +78,7 @@ class Protocol:
             raise UserError(f"two points of the grid would share the folder {twice[0]}: they are equal but for spaces, / and _, or types")
         if not self.evaluations >= 0:
             raise UserError(f"protocol.Protocol.evaluations is {self.evaluations}; expected how many an epoch, 0 for one at the end")
+        self.tasks = [find(name).name for name in self.tasks]
         for name in self.tasks:
             if other := find(name).answered_by:
                 raise UserError(

@@ -112,10 +112,9 @@ def _percent(value: float | None) -> str:
 
 
 def _averages(found: Scores) -> list[str]:
-    """Of the medians, those of the suite that all tasks are of."""
-    suite = leaderboard.suite_of(list(found))
+    """Of the medians."""
     medians = {task: {metric: spread.median for metric, spread in metrics.items()} for task, metrics in found.items()}
-    return [average.of(medians).told() for average in leaderboard.SUITES[suite].averages] if suite else []
+    return [average.of(medians).told() for suite in leaderboard.suites_of(list(found)) for average in suite.averages]
 
 
 def _remarks(protocol: Protocol, trained: Sequence[Trained]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -119,14 +120,19 @@ class Task:
 
 
 def find(name: str) -> Task:
-    """A task of SuperGLUE or GLUE by its short name, or any other by dotted path (`mypackage.tasks.sentiment`)."""
+    """A task of SuperGLUE or GLUE by its short name, or any other by dotted path (`mypackage.tasks.sentiment`); from then on also by its
+    own name, which is that of its head, its files and its scores.
+    """
     known = _known()
-    task = resolve(name) if "." in name else known.get(name)
+    if name in known:
+        return known[name]
+    task = resolve(name) if "." in name else None
     if not isinstance(task, Task):
         raise UserError(
             f"there is no task {name!r}; known are {', '.join(sorted(known))}, or the dotted path of a rootstock.finetune.tasks.Task of "
             "your own"
         )
+    add(task)
     return task
 
 
@@ -147,6 +153,8 @@ def add(task: Task) -> None:
     """Makes a task of a user known by its name in this process."""
     if any(task.name in suite for suite in _suites().values()):
         raise UserError(f"there is a task {task.name!r} already; give yours another name")
+    if not re.fullmatch(r"[\w-]+", task.name):
+        raise UserError(f"a task is named {task.name!r}; expected letters, digits, _ and -, since parameters and files are named by it")
     _ADDED[task.name] = task
 
 
