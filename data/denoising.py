@@ -21,6 +21,7 @@ from jaxtyping import Bool, Int
 from rootstock.data.errors import DataError
 from rootstock.data.vocabularies import Vocabulary
 
+_MANY = 1 << 20  # tokens: a row that is longer than any
 UL2_MODES = {"r": "[NLU]", "x": "[NLG]", "s": "[S2S]"}  # as the released checkpoints have them
 
 Ids = Int[np.ndarray, "..."]
@@ -194,6 +195,8 @@ def tokens_for(denoiser: Denoiser, inputs: int) -> int:
     tokens = 2
     if denoiser.room(tokens)[0] > inputs:
         raise DataError(f"no row of {tokens} tokens or more has at most {inputs} inputs; give more.")
+    if denoiser.room(_MANY)[0] <= inputs:
+        raise DataError(f"the inputs of {type(denoiser).__name__} do not grow with the row, so no number of inputs says how long it is.")
     while denoiser.room(tokens + 1)[0] <= inputs:
         tokens += 1
     return tokens

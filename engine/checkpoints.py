@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jaxtyping import Array
 
-from rootstock.engine import checksums
+from rootstock.engine import checksums, signals
 from rootstock.engine.errors import Unwritten, UserError
 from rootstock.engine.state import TrainState
 from rootstock.models.layers import stack
@@ -101,8 +101,9 @@ class Checkpoints:
         steps = sorted(self.manager.all_steps(), reverse=True)
         params, training = state.all_params, _training(state)
         for step in steps:
-            if (wrong := checksums.damage(self.folder / str(step))) is not None:
-                self._set_aside(step, wrong)
+            wrong = checksums.damage(self.folder / str(step)) if jax.process_index() == 0 else None
+            if signals.agreed(wrong is not None):  # the first process reads all files, the others hear of it
+                self._set_aside(step, wrong or "as the first process found")
                 continue
             try:
                 found = self.manager.restore(
@@ -138,6 +139,7 @@ class Checkpoints:
             aside = path.with_name(f"{step}.damaged")
             shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
             path.rename(aside)
+        signals.agreed(0)  # all wait for the new name
         self.manager.reload()
 
     def close(self) -> None:

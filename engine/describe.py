@@ -15,8 +15,12 @@ from rootstock.engine.errors import UserError
 
 def describe(value: Any) -> Any:
     """JSON for `value`. Raises TypeError for what cannot be named (a lambda, an instance of an unknown class)."""
+    if isinstance(value, str) and value.startswith("@"):
+        raise TypeError(f"{value!r} cannot be written to config.json, where what begins with @ is a path: give it another name")
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Mapping) and "class" in value:
+        raise TypeError("a key 'class' cannot be written to config.json, where it names a type: give it another name")
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

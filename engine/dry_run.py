@@ -14,7 +14,9 @@ from rootstock.engine.train import Run, Running
 
 
 def summary(run: Run, timed_steps: int = 3) -> str:
-    """The figures as text. The step is compiled as the run would compile it, and timed on the first batch; nothing is written."""
+    """The figures as text. The step is compiled as the run would compile it, and timed on the first batches. MODEL_DIR is not
+    touched; a token cache that is absent is built.
+    """
     running = Running(run)
     blueprint, size = running.blueprint, max(running.batches)
     running.state = running.initial_state()

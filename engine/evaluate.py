@@ -56,7 +56,7 @@ class ObjectiveLoss:
 
     def add(self, model, batch, statistic):
         key = jax.random.fold_in(jax.random.key(self.seed), statistic["batches"])
-        ctx = Context(step=jnp.zeros((), jnp.int32), key=key)
+        ctx = Context(step=jnp.zeros((), jnp.int32), key=key, carried=getattr(self.objective, "carried", ()))
         loss = self.objective(model, self.objective.prepare(batch, ctx), ctx)
         return {"batches": statistic["batches"] + 1, "terms": jax.tree.map(jnp.add, statistic["terms"], loss.terms)}
 

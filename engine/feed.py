@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -35,9 +35,12 @@ def abstract(data: Data, size: int, partitioner: Partitioner) -> Batch:
     spec, shards = data.spec(size), partitioner.batch_shards
     uneven = sorted({x.shape[0] for x in jax.tree.leaves(spec) if x.shape[0] % shards})
     if uneven:
+        parts = {name: part for name, part in spec.items() if isinstance(part, Mapping)}
+        each = {name: jax.tree.leaves(part)[0].shape[0] for name, part in parts.items()}
+        told = f" (of its parts {each}; equal ones fit where BATCH_SIZE is a multiple of {len(each) * shards})" if each else ""
         raise UserError(
-            f"a batch has {uneven[0]} examples, which the {shards} data shards of the mesh {dict(partitioner.mesh.shape)} do not divide; "
-            "change BATCH_SIZE or the mesh"
+            f"a batch has {uneven[0]} examples, which the {shards} data shards of the mesh {dict(partitioner.mesh.shape)} do not divide"
+            f"{told}; change BATCH_SIZE or the mesh"
         )
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.batch), spec)
 

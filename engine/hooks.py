@@ -17,7 +17,7 @@ class Evaluate:
     empty for the run's own objective.
 
     Step 0 is the model before training: the baseline of random weights, or of random heads on a pretrained encoder. So is the step that a
-    run continues from.
+    run continues from, where `every` divides it.
     """
 
     data: Mapping[str, Data]
@@ -30,6 +30,8 @@ class Evaluate:
     def __post_init__(self):
         if self.every < 1:
             raise UserError(f"hooks.Evaluate.every is {self.every}; expected at least 1. To evaluate never: train.Run.hooks = []")
+        if self.batch_size < 1:
+            raise UserError(f"hooks.Evaluate.batch_size is {self.batch_size}; expected at least 1")
         self._evaluations: dict[str, Evaluation] = {}
 
     def due(self, step: int, last: bool) -> bool:

@@ -94,7 +94,9 @@ def parse(program: str, description: str, argv: Sequence[str]) -> argparse.Names
     )
     parser.add_argument("--gin_search_paths", default="", metavar="DIRS", help="more folders to look for recipes in, separated by commas")
     parser.add_argument(
-        "--dry_run", action="store_true", help="print parameters, memory, steps, time and disk that the run would take, then stop"
+        "--dry_run",
+        action="store_true",
+        help="print parameters, memory, steps, time and disk that the run would take, then stop; builds the token cache where it is absent",
     )
     parser.add_argument(
         "--coordinator_address", metavar="HOST:PORT", help="of process 0, for a run of several processes without a cluster environment"
@@ -293,7 +295,7 @@ def command_line(program: str, argv: Sequence[str]) -> str:
 def _shell_quoted(argument: str) -> str:
     """As a person would type it: gin's own quotes stand inside double ones."""
     if "'" in argument and not set('"$`\\!') & set(argument):
-        name, equals, value = argument.partition("=")
+        name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
         return f'{name}{equals}"{value}"'
     return shlex.quote(argument)
 

@@ -95,7 +95,7 @@ class Partitioner:
         return NamedSharding(self.mesh, partition)
 
     def constraint(self) -> Callable[[Any, tuple], Any]:
-        """For `layers.axes.constrained_by`: lays activations out by the same rules where sizes divide."""
+        """For `layers.axes.constrained_by`: lays activations out by the same rules."""
         return _unconstrained if self.mesh.size == 1 else Layout(self)
 
     def like(self, tree: Any, parameters: Mapping[str, NamedSharding], specs: Mapping[str, Spec]) -> Any:

@@ -55,7 +55,7 @@ def _warmed(peak, warmup, after):
 class BatchRamp:
     """A batch size that changes at given steps: `stages` is a sequence of (first step, batch size), the first at step 0.
 
-    Each size is compiled once, before the run begins; the micro-batch keeps its size, so only the number of micro-batches grows.
+    Each size is compiled once, before the run begins; with `micro_batch_size` only the number of micro-batches grows.
     """
 
     stages: Sequence[tuple[int, int]]

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a command with the exit codes of DESIGN.md: at once while there is nothing to save (imports, caches, compilation),
+"""SIGTERM and Ctrl-C end a command with the exit codes of README.md: at once while there is nothing to save (imports, caches, compilation),
 in the loop after a save between two steps.
 """
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping
 
@@ -20,6 +21,7 @@ PEAKS = {
     "TPU v6e": 918e12,
     "NVIDIA A100": 312e12,
     "NVIDIA H100": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H200": 989e12,
     "NVIDIA L4": 121e12,
     "NVIDIA L40": 181e12,
@@ -59,7 +61,8 @@ def memory() -> dict[str, float]:
     stats = jax.local_devices()[0].memory_stats() or {}
     if peak := stats.get("peak_bytes_in_use"):
         return {"memory_gb": peak / 1e9}
-    return {"process_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"process_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
 
 
 class Goodput:

@@ -97,6 +97,10 @@ class Run:
         for name, value in counts.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"{name} is {value!r}; it must be a whole number and at least 1")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise UserError(f"train.Run.micro_batch_size is {self.micro_batch_size}; expected at least 1, or None for whole batches")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise UserError(f"train.Run.clip_norm is {self.clip_norm}; expected a number above 0, or None for no clipping")
         if self.init_from and self.continue_from:
             raise UserError(f"a run begins with init_from ({self.init_from}) or with continue_from ({self.continue_from}), not with both")
 
@@ -204,7 +208,7 @@ class Running:
         """
 
         def forward(params, batch):
-            ctx = Context(step=jax.numpy.zeros((), jax.numpy.int32), key=jax.random.key(0))
+            ctx = Context(step=jax.numpy.zeros((), jax.numpy.int32), key=jax.random.key(0), carried=self.carried)
             model = self.blueprint.merge(params if self.run.view is None else self.run.view(params, ctx))
             objectives = [phase.objective for phase in self.run.phases]
             return [objective(model, objective.prepare(batch, ctx), ctx).terms for objective in objectives]
@@ -274,6 +278,8 @@ def _open(running: Running, config: str, command: str) -> None:
     running.checkpoints = checkpoints.Checkpoints(folder, run.keep, run.keep_hours)
     restored = running.checkpoints.restore(state.abstract(running.blueprint, running.optimizers, running.carried))
     running.resumed = restored is not None
+    if restored:
+        resume.check_vocabulary(folder, run.data.vocabulary_checksum)
     running.state, position = restored or (running.initial_state(), None)
     running.step = int(running.state.step)
     if position and position["examples"] != run.ramp.position(running.step):
@@ -301,6 +307,11 @@ def _open(running: Running, config: str, command: str) -> None:
 def _loop(running: Running, stop: signals.Signals) -> None:
     run, goodput = running.run, running.goodput
     begin, elapsed = running.step, float(running.state.elapsed)
+    if begin >= run.train_steps and not running.resumed:
+        raise UserError(
+            f"train.Run.continue_from: {run.continue_from} is at step {begin}, and TRAIN_STEPS is {run.train_steps}, which counts from its "
+            "beginning: nothing is left to train"
+        )
     if begin >= run.train_steps:
         running.say(f"{running.model_dir} is at step {begin} of {run.train_steps}: nothing to train")
         return

@@ -5,4 +5,4 @@ import sys
 from rootstock.engine import launch
 
 if __name__ == "__main__":
-    sys.exit(launch.main("rootstock.finetune", "Fine-tune a pretrained encoder by a recipe: begins, or goes on where MODEL_DIR stands."))
+    sys.exit(launch.main("rootstock.finetune", "Fine-tune an encoder or T5 by a recipe: begins, or goes on where MODEL_DIR stands."))

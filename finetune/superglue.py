@@ -71,24 +71,25 @@ def _check_data(protocol: "Protocol") -> None:
     for unit in protocol.units:
         first = next(protocol.plan(unit, {}))
         if not pathlib.Path(protocol.model_dir, "runs", first.place, runs.RESULT).is_file():
-            lacking += [told for name in unit.tasks if (told := _lacks(name, protocol.predict))]
+            lacking += [told for name in unit.evaluated if (told := _lacks(name, protocol.predict))]
     if lacking:
         raise UserError(" ".join(lacking))
 
 
 def _lacks(name: str, predicted: Sequence[str]) -> str:
-    """What rows of a task are missing, or of those to be predicted cannot be read; "" if none are."""
+    """What rows of a task are missing or cannot be read; "" if none are."""
     from rootstock.finetune.tasks import find
 
     task, data_dir = find(name), launch.macro("DATA_DIR")
+    needed = ("validation",) if task.answered_by else ("train", "validation")
     try:
         rows = task.rows(data_dir, "", launch.macro("LENGTH"))
         there = rows.splits
-        for split in {task.splits.get(split, split) for split in predicted} & set(there):
+        for split in {task.splits.get(split, split) for split in (*needed, *predicted)} & set(there):
             collections.deque(rows.examples(split), maxlen=0)
     except DataError as error:
         return str(error)
-    lacking = [split for split in ("train", "validation") if task.splits.get(split, split) not in there]
+    lacking = [split for split in needed if task.splits.get(split, split) not in there]
     return f"{name} has no split {' and no '.join(map(repr, lacking))} in '{data_dir}'; it has {', '.join(there)}." if lacking else ""
 
 
@@ -105,8 +106,8 @@ def _follow(recipe: "runs.Recipe", protocol: "Protocol", texts: Mapping[str, str
     """Every run of every unit, the report written anew after each."""
     from rootstock.finetune.protocol import overlap, predict, report, runs
 
-    pretrained = next(name for name in ("ENCODER", "PRETRAINED") if name in launch.macros())
-    warnings = overlap.warnings(launch.macro(pretrained), protocol.tasks, protocol.overlaps)
+    pretrained = next((launch.macro(name) for name in ("ENCODER", "PRETRAINED") if name in launch.macros()), None)
+    warnings = overlap.warnings(pretrained, protocol.tasks, protocol.overlaps) if pretrained else []
     for warning in warnings:
         say(f"warning: {warning}")
     done: list[runs.Trained] = []

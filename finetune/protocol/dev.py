@@ -58,6 +58,8 @@ class Dev:
     def __post_init__(self):
         if self.every < 1:
             raise UserError(f"dev.Dev.every is {self.every}; expected a number of steps of at least 1")
+        if self.batch_size < 1:
+            raise UserError(f"dev.Dev.batch_size is {self.batch_size}; expected at least 1")
         if self.patience is not None and self.patience < 1:
             raise UserError(f"dev.Dev.patience is {self.patience}; expected at least 1 evaluation, or None for all steps")
         self._evaluations: dict[str, Evaluation] = {}

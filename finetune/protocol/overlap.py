@@ -2,25 +2,47 @@
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import read_config
 from rootstock.engine.resume import bindings
 
-SOURCES = ("DATA_DIR", "CACHE_DIR")  # macros of a pretraining recipe
+# Of a pretraining recipe: what names its texts, and the runs that it began with.
+SOURCES = re.compile(r"DATA_DIR|CACHE_DIR|sources\.\w+\.(files|folder|name|data_dir)")
+BEFORE = re.compile(r"INIT_FROM|UPCYCLED|train\.Run\.(init_from|continue_from)")
 
 
 def pretraining_files(encoder: str | pathlib.Path) -> list[str]:
-    """Names of the files and folders that the run in `encoder` read: its recipe's, and those in the manifest of its cache. None are known
-    of a converted model.
+    """Names of the files and folders that the run in `encoder`, and those before it, read: their recipes', and those in the manifests of
+    their caches. None are known of a converted model.
     """
-    config = pathlib.Path(encoder) / "config.gin"
-    bound = bindings(config.read_text()) if config.is_file() else {}
-    named = [bound[macro].strip("'\"") for macro in SOURCES if macro in bound]
-    manifests = [pathlib.Path(name) / "manifest.json" for name in named]
-    inputs = [entry["file"] for path in manifests if path.is_file() for entry in json.loads(path.read_text())["inputs"]]
-    return sorted({*named, *inputs})
+    found: set[str] = set()
+    waiting, seen = [pathlib.Path(encoder)], set()
+    while waiting:
+        if (folder := waiting.pop()) in seen or not (config := folder / "config.gin").is_file():
+            continue
+        seen.add(folder)
+        bound = bindings(config.read_text())
+        named = _texts(bound, SOURCES)
+        found |= {*named, *(file for name in named for file in _cached(pathlib.Path(name)))}
+        waiting += map(pathlib.Path, _texts(bound, BEFORE))
+    return sorted(found)
+
+
+def _texts(bound: Mapping[str, str], names: re.Pattern) -> list[str]:
+    """The texts, alone or in lists, that such parameters are bound to."""
+    return [text for name, value in bound.items() if names.fullmatch(name) for text in re.findall(r"'([^']+)'", value)]
+
+
+def _cached(folder: pathlib.Path) -> Iterator[str]:
+    """The input files of a cache, or of a folder of caches."""
+    for path in (folder / "manifest.json", *folder.glob("*/manifest.json")):
+        try:
+            yield from [entry["file"] for entry in json.loads(path.read_text())["inputs"]]
+        except (OSError, ValueError, KeyError, TypeError):  # none, or not one of ours
+            continue
 
 
 def warnings(encoder: str | pathlib.Path, tasks: Sequence[str], overlaps: Mapping[str, Sequence[str]]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rootstock.data.errors import DataError
+from rootstock.data.shards import sha256
 from rootstock.engine import launch, resume, train
 from rootstock.engine.checkpoints import folder as checkpoints_of
 from rootstock.engine.errors import UserError
@@ -19,9 +20,9 @@ from rootstock.finetune.outcome import PREDICTIONS
 from rootstock.finetune.protocol import Planned, Protocol, dev
 from rootstock.finetune.tasks import find
 
-RESULT, RUN = "result.json", "run.json"
+RESULT, BEGUN, RUN = "result.json", "begun.json", "run.json"
 _HELD = "what DATA_DIR holds"
-# What may change between two starts of a protocol, beside what may for a single run: how many runs, which are watched how.
+# What finished runs may differ in, beside what may differ between two starts of one run: how many there are, how they were watched.
 _FREE = re.compile(r"^(protocol\.Protocol\.\w+|dev\.Dev\.(every|batch_size))$")
 
 
@@ -87,6 +88,7 @@ def run(recipe: Recipe, protocol: Protocol, planned: Planned, texts: Mapping[str
     if (found := _read(folder)) is not None:
         _check_same(folder, found["settings"], settings)
         return Trained(planned, folder, found)
+    _begin(folder, settings)
     started = time.monotonic()
     training = _training_rows()
     epoch, steps = _lengths(training, _macro("EPOCHS"), _macro("BATCH_SIZE"))
@@ -121,9 +123,9 @@ def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
             shutil.copytree(said, one.folder / PREDICTIONS, dirs_exist_ok=True)
     winner = best(trained)
     target = pathlib.Path(model_dir, dev.BEST, winner.planned.unit.name)
-    earlier = dev.told(target)
-    if (kept := winner.folder / dev.BEST).is_dir() and not (earlier and earlier["headline"] > winner.headline):
-        (kept / RUN).write_text(json.dumps({"place": str(winner.planned.place)}) + "\n")
+    if (kept := winner.folder / dev.BEST).is_dir() and not _beaten(winner, target):
+        told = {"place": str(winner.planned.place), "point": dict(winner.planned.point), "settings": winner.found["settings"]}
+        (kept / RUN).write_text(json.dumps(told) + "\n")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         kept.rename(target)
@@ -131,6 +133,17 @@ def settle(model_dir: str, trained: Sequence[Trained]) -> pathlib.Path:
         shutil.rmtree(checkpoints_of(one.folder), ignore_errors=True)
         shutil.rmtree(one.folder / dev.BEST, ignore_errors=True)
     return target
+
+
+def _beaten(winner: Trained, target: pathlib.Path) -> bool:
+    """Whether the model in `target` has a better score and is of the same recipe and rows, but for its seed and point of the grid."""
+    earlier = dev.told(target)
+    if earlier is None or not earlier["headline"] > winner.headline:
+        return False
+    run = json.loads((target / RUN).read_text())
+    varied = {"SEED", *run["point"], *winner.planned.point}
+    plain = lambda settings: {name: value for name, value in settings.items() if name not in varied}
+    return plain(run["settings"]) == plain(winner.found["settings"])
 
 
 def kept(target: pathlib.Path, trained: Sequence[Trained]) -> Planned:
@@ -186,7 +199,7 @@ def _inputs(tasks: Sequence[str]) -> dict[str, str]:
     """
     try:
         found = [path for name in tasks for path in find(name).rows(launch.macro("DATA_DIR"), "", launch.macro("LENGTH")).inputs()]
-        return {_HELD: ", ".join(f"{path.name} ({path.stat().st_size:,} bytes)" for path in found if "test" not in path.name)}
+        return {_HELD: ", ".join(f"{path.name} (SHA-256 {sha256(path)[:12]}...)" for path in found if "test" not in path.name)}
     except (DataError, OSError):
         return {}
 
@@ -194,6 +207,15 @@ def _inputs(tasks: Sequence[str]) -> dict[str, str]:
 def _read(folder: pathlib.Path) -> dict[str, Any] | None:
     path = folder / RESULT
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _begin(folder: pathlib.Path, settings: Mapping[str, str]) -> None:
+    """Says what a run began with. One that was killed goes on with the same: other EPOCHS would be another schedule."""
+    path = folder / BEGUN
+    if path.is_file():
+        _check_same(folder, json.loads(path.read_text()), settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(settings) + "\n")
 
 
 def _check_same(folder: pathlib.Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

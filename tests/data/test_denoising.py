@@ -166,6 +166,7 @@ def test_ul2():
         (lambda: SpanCorruption(mean_span=0.5), "mean_span is 0.5"),
         (lambda: Mixture({"a": PrefixLM()}, {"a": 0.0}), "needs a rate above 0 for each; seen {'a': 0.0}"),
         (lambda: denoising.tokens_for(SpanCorruption(), 2), "at most 2 inputs"),
+        (lambda: denoising.tokens_for(denoising.CausalLM(), 512), "the inputs of CausalLM do not grow with the row"),
         (
             lambda: SpanCorruption(0.5)(row(900), MARKS, np.random.default_rng(0)),
             "a row has 150 spans of noise, the vocabulary 100 sentinels",

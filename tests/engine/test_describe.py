@@ -40,6 +40,12 @@ def test_what_has_no_name(value):
         describe.describe(value)
 
 
+@pytest.mark.parametrize("value", ["@user", {"class": 3}, Outer(("@user",))])
+def test_what_would_be_read_as_something_else(value):
+    with pytest.raises(TypeError, match="give it another name"):
+        describe.describe(value)
+
+
 @pytest.mark.parametrize("path", ["rootstock.engine.mesh.Gone", "nowhere.at.all", "plain", ""])
 def test_what_is_not_there(path):
     with pytest.raises(UserError, match="in this installation"):

@@ -17,6 +17,8 @@ def test_evaluate_is_due():
     assert [step for step in range(11) if hook.due(step, step == 10)] == [8, 10]
     with pytest.raises(UserError, match=r"hooks\.Evaluate\.every is 0; expected at least 1\. To evaluate never: train\.Run\.hooks"):
         hooks.Evaluate({}, every=0)
+    with pytest.raises(UserError, match=r"hooks\.Evaluate\.batch_size is 0"):
+        hooks.Evaluate({}, every=1, batch_size=0)
 
 
 @pytest.mark.parametrize(

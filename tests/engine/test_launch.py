@@ -69,6 +69,8 @@ def test_unknown_flag(tiny, tmp_path, capfd):
             """the binding 'LENGTH = sixteen' is wrong: sixteen is no Python value. A text needs its own quotes inside the \
 shell's: --gin.LENGTH="'sixteen'\"""",
         ),
+        ("--gin_bindings=train.Run.clip_norm = 0.0", "train.Run.clip_norm is 0.0; expected a number above 0, or None for no clipping"),
+        ("--gin_bindings=train.Run.micro_batch_size = -4", "train.Run.micro_batch_size is -4; expected at least 1"),
         ("SEED=(1", "the binding 'SEED = (1' is wrong: "),
         (
             "--gin_bindings=bert.Config.vidth = 3",
@@ -236,6 +238,11 @@ def test_loss_that_is_no_number(tiny, tmp_path, capfd, decay, what, good):
 def test_several_processes(tiny, tmp_path, capfd, flags, message):
     assert launch.main("rootstock.pretrain", "", tiny.flags(tmp_path / "run", *flags)) == 2
     assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["--gin.MODEL_DIR='x'", "train.Run.skip = 'x'", "'a' = 1", "x'", "--gin_bindings=a = '$b'"])
+def test_the_command_can_be_pasted(argument):
+    assert shlex.split(launch.command_line("p", ["--gin_bindings", argument])) == ["python", "-m", "p", "--gin_bindings", argument]
 
 
 def test_guarded(capfd, tmp_path):

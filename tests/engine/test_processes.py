@@ -42,13 +42,18 @@ def together(tiny, folder, *more):
 def test_two_processes_train_as_one(tiny, tmp_path):
     """One has the eight devices of the tests. Sums over devices are added in another order: equal to 1e-5."""
     assert tiny.run(tmp_path / "one", *PLAIN) == 0
-    said = together(tiny, tmp_path / "two")
+    each = "--gin_bindings=train.Run.save_every = 2"
+    said = together(tiny, tmp_path / "two", each)
     assert said.count("step 4/4") == 1
     for split in ("train", "validation"):
         one, two = (np.array(tiny.lines(tmp_path / name, split)) for name in ("one", "two"))
         assert len(one) == {"train": 4, "validation": 2}[split]
         np.testing.assert_allclose(two, one, atol=1e-5)
-    assert checkpoints.steps(tmp_path / "two") == [4]
+    assert checkpoints.steps(tmp_path / "two") == [2, 4]
+    damaged = max((tmp_path / "two/checkpoints/4/params").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    assert "resuming" in together(tiny, tmp_path / "two", each) and checkpoints.steps(tmp_path / "two") == [2, 4]
+    assert (tmp_path / "two/checkpoints/4.damaged").is_dir()  # both went on from step 2
     said = together(tiny, tmp_path / "three", f"--gin_bindings=train.Run.init_from = '{tmp_path / 'one'}'")
     starts, ends = tiny.lines(tmp_path / "three", "validation")[0], tiny.lines(tmp_path / "one", "validation")[-1]
     assert starts[0] == 0 and abs(starts[1] - ends[1]) < 1e-5  # it begins with what the first ended with

@@ -98,6 +98,22 @@ def test_damaged_newest(tiny, trained, run, caplog):
     assert (run / "checkpoints" / "24.damaged").is_dir()
 
 
+def test_another_vocabulary_of_the_same_size(tiny, tmp_path, capfd):
+    """The recipe is the same to the letter; the user has deleted the cache as he was told."""
+    vocabulary, cache = tmp_path / "vocab.txt", tmp_path / "cache"
+    shutil.copy(tiny.folder / "vocab.txt", vocabulary)
+    flags = [f"VOCABULARY='{vocabulary}'", f"CACHE_DIR='{cache}'"]
+    assert tiny.run(tmp_path / "run", "TRAIN_STEPS=1", *flags) == 0
+    pieces = vocabulary.read_text().split("\n")
+    pieces[10], pieces[11] = pieces[11], pieces[10]
+    vocabulary.write_text("\n".join(pieces))
+    shutil.rmtree(cache)
+    config = (tmp_path / "run" / "config.json").read_bytes()
+    assert tiny.run(tmp_path / "run", "TRAIN_STEPS=2", *flags) == 2
+    assert "the data was made with another vocabulary" in capfd.readouterr().err
+    assert (tmp_path / "run" / "config.json").read_bytes() == config
+
+
 def test_all_damaged(tiny, run, capfd):
     for step in checkpoints.steps(run):
         damage(run, step)
@@ -142,6 +158,8 @@ def test_nothing_to_continue_from(tiny, trained, tmp_path, capfd):
     assert tiny.run(tmp_path / "both", "TRAIN_STEPS=28", source, both) == 2
     assert "a run begins with init_from" in capfd.readouterr().err
     other = ["--gin_bindings=train.Run.update = @optimizers.lamb()", "--gin_bindings=optimizers.lamb.learning_rate = 1e-3"]
+    assert tiny.run(tmp_path / "less", "TRAIN_STEPS=4", source) == 2
+    assert f"{trained} is at step 24, and TRAIN_STEPS is 4, which counts from its beginning" in capfd.readouterr().err
     assert tiny.run(tmp_path / "other", "TRAIN_STEPS=28", source, *other) == 2
     assert "train.Run.continue_from: the checkpoint " in (said := capfd.readouterr().err) and "optimizer with its moments" in said
 

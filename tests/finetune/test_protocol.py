@@ -191,6 +191,17 @@ def test_overlap_is_told_by_the_cache_and_the_recipe(tmp_path):
     (encoder / "config.gin").write_text(f"CACHE_DIR = '{cache}'\nDATA_DIR = 'texts/*.txt'\n")
     (encoder / "config.json").write_text(json.dumps({"format": 1, "family": "", "model": {}, "vocabulary": {}}))
     assert set(overlap.pretraining_files(encoder)) == {str(cache), "texts/*.txt", "novels.txt", "wiki_paragraphs.txt"}
+    later, saved = tmp_path / "later", tmp_path / "saved"
+    for folder, name in ((later, ""), (saved / "one", "wiki.parquet"), (tmp_path / "texts", "")):
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps({"inputs": [{"file": name}]} if name else [1]))  # not all are ours
+    (later / "config.gin").write_text(
+        f"train.Run.init_from = %INIT_FROM\nINIT_FROM = '{encoder}'\n"
+        f"sources.SavedDataset.folder = '{saved}'\nDATA_DIR = ['{tmp_path / 'texts'}']\n"
+    )
+    assert set(overlap.pretraining_files(later)) - set(overlap.pretraining_files(encoder)) == {
+        str(saved), "wiki.parquet", str(tmp_path / "texts")
+    }  # fmt: skip
     (told,) = overlap.warnings(encoder, ("boolq", "cb"), {"boolq": ("Wiki",), "copa": ("novels",)})
     assert told.startswith("boolq: ") and "wiki_paragraphs.txt" in told and "novels.txt" not in told
     assert not overlap.warnings(encoder, ("cb",), {"boolq": ("wiki",)})
@@ -325,15 +336,17 @@ def test_a_plan_that_leaves_the_best_run_out(follow, followed, tmp_path, capsys)
 
 def test_a_better_model_of_an_earlier_plan_stays(tmp_path):
     runs_of = []
-    for seed, headline in ((0, 0.7), (1, 0.6), (2, 0.8)):
+    for seed, headline, rate in ((0, 0.7, "1"), (1, 0.6, "1"), (2, 0.8, "1"), (3, 0.5, "2")):
         folder = tmp_path / "runs" / "cb" / f"seed{seed}"
         (folder / dev.BEST).mkdir(parents=True)
         (folder / dev.BEST / dev.FOUND).write_text(json.dumps({"headline": headline}))
-        runs_of.append(runs.Trained(Planned(Unit("cb", ("cb",), ("cb",)), {}, seed), folder, {"headline": headline}))
+        found = {"headline": headline, "settings": {"SEED": str(seed), "LEARNING_RATE": rate}}
+        runs_of.append(runs.Trained(Planned(Unit("cb", ("cb",), ("cb",)), {}, seed), folder, found))
     kept = []
-    for plan in (runs_of[:1], runs_of[1:2], runs_of[2:]):
+    for plan in ([run] for run in runs_of):
         kept.append(json.loads((runs.settle(str(tmp_path), plan) / "run.json").read_text())["place"])
-    assert kept == ["cb/seed0", "cb/seed0", "cb/seed2"] and not list(tmp_path.glob("runs/*/*/best"))
+    assert kept == ["cb/seed0", "cb/seed0", "cb/seed2", "cb/seed3"]  # the last one is of another recipe
+    assert not list(tmp_path.glob("runs/*/*/best"))
 
 
 def test_early_stopping_in_a_run(follow, tmp_path):
@@ -401,21 +414,40 @@ def test_changed_files(follow, followed, reviews, tmp_path, capsys):
         test.write_text(before[test] + "the cat ran\n")
         assert follow(folder) == 0
         assert len((folder / "predictions/reviews.test.jsonl").read_text().splitlines()) == 6
-        train.write_text(before[train] + "the cat ran\tyes\n")
+        yes, no = (before[train].index(f"{animal}\t") for animal in ("cat", "dog"))
+        one, other = sorted((yes, no))
+        swapped = before[train]  # two labels: as many bytes as before
+        for place in (one, other):
+            swapped = swapped[:place] + {"cat": "dog", "dog": "cat"}[swapped[place : place + 3]] + swapped[place + 3 :]
+        train.write_text(swapped)
         assert follow(folder) == 2
-        assert "what DATA_DIR holds was train.tsv (" in capsys.readouterr().err
+        assert "what DATA_DIR holds was train.tsv (SHA-256 " in capsys.readouterr().err
     finally:
         for path, text in before.items():
             path.write_text(text)
 
 
-def test_another_recipe_is_refused(follow, followed, capsys):
+def test_another_recipe_is_refused(follow, followed, tmp_path, capsys):
     assert follow(followed, "LEARNING_RATE = 2e-2") == 2
     assert "was run with another recipe: LEARNING_RATE was 0.01, is now 0.02" in capsys.readouterr().err
+    shutil.copytree(followed, tmp_path / "killed")
+    (tmp_path / "killed/runs/reviews/seed1/result.json").unlink()  # it was begun, and did not end
+    assert follow(tmp_path / "killed", "EPOCHS = 4", "protocol.Protocol.seeds = (1,)") == 2
+    assert "was run with another recipe: EPOCHS was 3, is now 4" in capsys.readouterr().err
+
+
+def test_a_bad_row_is_told_before_anything_runs(follow, reviews, tmp_path, capsys):
+    shutil.copytree(reviews, tmp_path / "data")
+    with (tmp_path / "data" / "validation.tsv").open("a") as file:
+        file.write("the cat ran\tmaybe\n")
+    assert follow(tmp_path / "x", f"DATA_DIR = '{tmp_path / 'data'}'") == 2
+    assert "validation.tsv' line 22: 'label' is 'maybe', expected one of 'no', 'yes'" in capsys.readouterr().err
+    assert not (tmp_path / "x" / "runs").exists()
 
 
 def test_dry_run_lists_the_runs(reviews, trained, tmp_path, capsys):
     flags = [f"--gin.MODEL_DIR='{tmp_path / 'x'}'", f"--gin.ENCODER='{trained}'", f"--gin.DATA_DIR='{reviews}'", "--dry_run"]
+    flags.append("--gin_bindings=own.define.labels = ('no', 'yes')")
     assert superglue.main(["--gin_file=finetune/mytask.gin", *flags]) == 0
     assert "[3/3] reviews/seed2" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
