@@ -1,4 +1,4 @@
-"""Rootstock: pretrain, upcycle, fine-tune and evaluate language models in JAX, on one GPU or a pod, with the same recipes.
+"""Rootstock: pretrain, upcycle, fine-tune and evaluate language models in JAX, from two cores to a pod with the same recipes.
 
 model = rootstock.load("runs/demo_bert")
 output = model(["The cat sat on the [MASK]."])     # logits and last_hidden_state as numpy arrays

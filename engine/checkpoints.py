@@ -186,20 +186,26 @@ def shapes(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, 
         return {name: tuple(found.shape) for name, found in checkpointer.metadata(path).item_metadata.items()}
 
 
-def check(model_dir: str | pathlib.Path, step: int | None = None) -> None:
-    """Raises UserError for a damaged checkpoint. To be called before Orbax reads anything: over damaged files it raises whatever it
-    stumbles on, and its threads print tracebacks of their own.
+def check(model_dir: str | pathlib.Path, step: int | None = None, item: str = "") -> None:
+    """Raises UserError for a damaged checkpoint, or for damage in one item of it. To be called before Orbax reads anything: over damaged
+    files it raises whatever it stumbles on, and its threads print tracebacks of their own.
     """
     path = folder(model_dir) / str(newest(model_dir) if step is None else step)
-    if (wrong := checksums.damage(path)) is not None:
+    if (wrong := checksums.damage(path, item)) is not None:
         raise UserError(f"the checkpoint {path} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
 
 
 def read_params(
-    model_dir: str | pathlib.Path, shardings: Mapping[str, jax.sharding.Sharding] | None = None, step: int | None = None
+    model_dir: str | pathlib.Path,
+    shardings: Mapping[str, jax.sharding.Sharding] | None = None,
+    step: int | None = None,
+    checked: bool = False,
 ) -> Params:
-    """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, in the host's memory)."""
-    check(model_dir, step)
+    """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, in the host's memory). `checked`: the
+    caller has looked for damage, which reads every byte.
+    """
+    if not checked:
+        check(model_dir, step, "params")
     with _opened(model_dir, step, "params") as (checkpointer, path):
         alone = jax.sharding.SingleDeviceSharding(_host())
         return checkpointer.restore(

@@ -29,6 +29,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MISNAMED = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 RECIPES = PACKAGE / "gin_configs"
+DRY_RUN = "print parameters, memory, steps, time and disk that the run would take, then stop; builds the token cache where it is absent"
 
 
 def main(program: str, description: str, argv: Sequence[str] | None = None) -> int:
@@ -66,14 +67,17 @@ def guarded(function: Callable[[], int | None]) -> int:
         return _mistake(told)
 
 
-def parse(program: str, description: str, argv: Sequence[str]) -> argparse.Namespace:
-    """Flags; `--gin.NAME=value` is short for `--gin_bindings="NAME = value"`."""
+def parse(program: str, description: str, argv: Sequence[str], dry_run: str = DRY_RUN, alone: bool = False) -> argparse.Namespace:
+    """Flags; `--gin.NAME=value` is short for `--gin_bindings="NAME = value"`. `dry_run` is the help of that flag; a program that runs
+    `alone` has none for several processes.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m {program}",
         description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        epilog="""Exit codes: 0 trained to TRAIN_STEPS; 2 a mistake in flags, recipe or data; 75 saved on SIGTERM, start again to go on;
-                                     130 saved on Ctrl-C.""",
+        epilog="Exit codes: 0 trained to TRAIN_STEPS; 2 a mistake in flags, recipe or data; 75 saved on SIGTERM, start again to go on;\n"
+        "130 saved on Ctrl-C.",
     )
     parser.add_argument(
         "--gin_file",
@@ -93,11 +97,19 @@ def parse(program: str, description: str, argv: Sequence[str]) -> argparse.Names
         "--gin_bindings", action="append", default=[], metavar="BINDING", help="a binding in full: 'bert.Config.layers = 6'; repeatable"
     )
     parser.add_argument("--gin_search_paths", default="", metavar="DIRS", help="more folders to look for recipes in, separated by commas")
-    parser.add_argument(
-        "--dry_run",
-        action="store_true",
-        help="print parameters, memory, steps, time and disk that the run would take, then stop; builds the token cache where it is absent",
-    )
+    parser.add_argument("--dry_run", action="store_true", help=dry_run)
+    if not alone:
+        _add_processes(parser)
+    rest, short = [], []
+    for argument in argv:
+        (short if re.match(r"--gin\.[\w./@]+=", argument) else rest).append(argument)
+    flags = parser.parse_args(rest)
+    flags.gin_bindings += [argument.removeprefix("--gin.").replace("=", " = ", 1) for argument in short]
+    flags.command = command_line(program, argv)
+    return flags
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coordinator_address", metavar="HOST:PORT", help="of process 0, for a run of several processes without a cluster environment"
     )
@@ -106,13 +118,6 @@ def parse(program: str, description: str, argv: Sequence[str]) -> argparse.Names
     parser.add_argument(
         "--distributed", action="store_true", help="start jax.distributed with what the cluster environment (SLURM, TPU pod, GKE) tells"
     )
-    rest, short = [], []
-    for argument in argv:
-        (short if re.match(r"--gin\.[\w./@]+=", argument) else rest).append(argument)
-    flags = parser.parse_args(rest)
-    flags.gin_bindings += [argument.removeprefix("--gin.").replace("=", " = ", 1) for argument in short]
-    flags.command = command_line(program, argv)
-    return flags
 
 
 def bind(files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()) -> None:
@@ -321,7 +326,8 @@ def _told_by_us(error: BaseException) -> str | None:
 def _full(message: str) -> int:
     """The libraries that were writing would each complain once more, with tracebacks, when the interpreter ends: it ends without them."""
     atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush(), os._exit(USER_MISTAKE)))
-    return _mistake(f"{message}. Make room and give the same command again; a run goes on from its newest complete checkpoint")
+    again = "Mend that (where the disk is full, make room) and give the same command again"
+    return _mistake(f"{message}. {again}; a run goes on from its newest complete checkpoint")
 
 
 def _mistake(message: object) -> int:

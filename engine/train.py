@@ -137,6 +137,7 @@ class Running:
         self.batches = {size: feed.abstract(run.data, size, self.partitioner) for size in run.ramp.sizes(run.train_steps)}
         for size in self.batches:
             self._check_slices(size)
+        self._check_vocabulary()
         # Tracing the forward pass brings out what does not fit together before anything is written.
         # It also calls the methods of a step, so that config.gin has their parameters: gin tells those of what has been called.
         for method in (run.gradient, run.micro_gradient):
@@ -156,6 +157,17 @@ class Running:
                 raise UserError(
                     f"a batch of {leaf.shape[0]} examples cannot be cut into {parts} micro-batches on {self.partitioner.batch_shards} "
                     "data shards; change micro_batch_size, BATCH_SIZE or the mesh"
+                )
+
+    def _check_vocabulary(self) -> None:
+        """Masks and special pieces go by an objective's vocabulary, where it has one, and ids by that of the data."""
+        made = self.run.data.vocabulary_checksum
+        for objective in (phase.objective for phase in self.run.phases):
+            known = getattr(getattr(objective, "vocabulary", None), "checksum", None)
+            if made and known and made != known:
+                raise UserError(
+                    f"the data was made with another vocabulary (SHA-256 {made[:12]}...) than {type(objective).__name__}.vocabulary "
+                    f"({known[:12]}...); name the one that the data has"
                 )
 
     @property

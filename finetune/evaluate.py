@@ -5,8 +5,9 @@
 
 An encoder answers by its heads, an encoder-decoder in words: by what it generates, or with --rank by the likeliest of a task's answers.
 --tasks=superglue and --tasks=glue stand for the whole suite: what the checkpoint has no head for, or the folder no files of, is listed as
-missing. Prints a table with the majority baseline and, for a suite, its averages and published peers. Writes MODEL_DIR/evaluation.json,
-evaluation.html and predictions/TASK.SPLIT.jsonl. --submission also predicts the test rows and writes the files that the leaderboard takes.
+missing. Prints a table with the majority baseline and, for a suite, its averages and published peers. Writes MODEL_DIR/evaluation.json
+and evaluation.html, anew at every call, and predictions/TASK.SPLIT.jsonl. --submission also predicts the test rows and writes the files
+that the leaderboard takes.
 """
 
 import argparse
@@ -125,7 +126,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--rank", action="store_true", help="of an encoder-decoder, the likeliest of a task's answers: nothing is generated"
     )
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument(
+        "--batch_size", type=int, default=64, help="rows that are looked at at once; scores do not depend on it (default: 64)"
+    )
     parser.add_argument(
         "--mesh", default="", metavar="AXIS=N,...", help="devices along each mesh axis, e.g. data=4,tensor=2 (default: one device)"
     )

@@ -3,8 +3,9 @@
     python -m rootstock.finetune.superglue --gin_file=finetune/superglue_protocol.gin --gin.MODEL_DIR="'runs/superglue'" \\
         --gin.ENCODER="'runs/bert'" --gin.DATA_DIR="'DIR'"
 
-Runs follow one another in this process. Started again it goes on where it stood; finished runs are not repeated, and more seeds or tasks
-may be added. --dry_run lists the runs. See rootstock/finetune/protocol and docs/finetune.md.
+Runs follow one another in this process, on all of its devices; on several hosts start single runs with rootstock.finetune. Started
+again it goes on where it stood; finished runs are not repeated, and more seeds or tasks may be added. --dry_run lists the runs. See
+rootstock/finetune/protocol and docs/finetune.md.
 """
 
 import collections
@@ -28,7 +29,7 @@ PROTOCOL = "rootstock.finetune.protocol.Protocol"
 def main(argv: Sequence[str] | None = None) -> int:
     program = "rootstock.finetune.superglue"
     host_memory.keep()
-    flags = launch.parse(program, __doc__.splitlines()[0], sys.argv[1:] if argv is None else argv)
+    flags = launch.parse(program, __doc__, sys.argv[1:] if argv is None else argv, dry_run="list the runs, then stop", alone=True)
     return launch.guarded(lambda: _run(flags))
 
 
@@ -36,10 +37,6 @@ def _run(flags) -> int:
     from rootstock.engine.model_dir import claimed
     from rootstock.finetune.protocol import runs
 
-    if flags.distributed or flags.coordinator_address:
-        raise UserError(
-            "the protocol runs in one process, on all of its devices; start single runs with rootstock.finetune on several hosts"
-        )
     folders = [folder for folder in flags.gin_search_paths.split(",") if folder]
     recipe = runs.Recipe(flags.gin_file, flags.gin_bindings, folders, flags.command)
     recipe.bind()

@@ -55,7 +55,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     what.add_argument("--mixture", metavar="NAME", help="a seqio Task or Mixture")
     parser.add_argument("--data_dir", metavar="DIR", help="with --superglue: the folder that holds BoolQ/train.jsonl and so on")
     parser.add_argument("--module", metavar="MODULE", help="with --mixture: the Python module that registers it")
-    parser.add_argument("--vocabulary", required=True, metavar="FILE", help="vocab.txt, tokenizer.json or a SentencePiece .model")
+    parser.add_argument(
+        "--vocabulary",
+        required=True,
+        metavar="FILE",
+        help="vocab.txt, tokenizer.json, vocab.json, a SentencePiece .model, a folder with one of them, or bytes",
+    )
     parser.add_argument("--length", required=True, type=int, metavar="L", help="tokens in a row, special ones included")
     parser.add_argument("--target_length", type=int, metavar="T", help="with --mixture: tokens in the targets of a row")
     parser.add_argument("--feature", metavar="NAME", help="with --mixture: the feature whose documents are packed")

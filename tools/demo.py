@@ -2,7 +2,8 @@
 
     python -m rootstock.tools.demo --out=runs/demo
 
-Every stage is one of the ordinary commands and is printed before it runs; started again, the demo goes on where it stood.
+Every stage is one of the ordinary commands and is printed before it runs; started again, the demo goes on where it stood. Any
+--gin.NAME=value, such as --gin.TRAIN_STEPS=100, goes to all of them.
 """
 
 import argparse
@@ -23,8 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", default="runs/demo", help="folder for the three runs and report.html (default: runs/demo)")
     parser.add_argument("--pretrain", default="pretrain/demo_bert.gin", metavar="RECIPE", help="e.g. pretrain/demo_bert_long.gin")
-    parser.add_argument("--finetune", default="finetune/demo_superglue.gin", metavar="RECIPE")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--finetune", default="finetune/demo_superglue.gin", metavar="RECIPE", help="of both fine-tunings (default: demo_superglue.gin)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all three runs (default: 0)")
     flags, bindings = parser.parse_known_args(argv)
     unknown = [argument for argument in bindings if not argument.startswith("--gin.")]
     if unknown:

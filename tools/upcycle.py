@@ -4,10 +4,9 @@
     python -m rootstock.tools.upcycle --reverse --from=MODEL_DIR2 --to=MODEL_DIR3 [--gin_file=...]
 
 The recipe binds `mixture.Mixture`, maybe `upcycling.Surgery`, and `train.Run.update`, whose state goes into the checkpoint too (of
-further phases that of each);
---gin.NAME and --gin_bindings change it as in training. Training goes on with `train.Run.continue_from = MODEL_DIR2`, at the dense run's
-step. --reverse averages the experts. Nothing is ever whole in memory but one layer's matrices; nothing of --to is left of a surgery
-that fails.
+further phases that of each); --gin.NAME and --gin_bindings change it as in training. Training goes on with
+`train.Run.continue_from = MODEL_DIR2`, at the dense run's step. --reverse averages the experts. Nothing is ever whole in memory but one
+layer's matrices; nothing of --to is left of a surgery that fails.
 """
 
 import argparse

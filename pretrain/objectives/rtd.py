@@ -137,6 +137,10 @@ class ReplacedTokens:
         self.generation = self.detection.generation
         self.scales = {**self.generation.scales, **self.detection.scales}
 
+    @property
+    def vocabulary(self) -> masking.Vocabulary:
+        return self.masking.vocabulary
+
     def prepare(self, batch: Batch, ctx: Context) -> Batch:
         return self.generation.prepare(batch, ctx)
 

@@ -199,7 +199,10 @@ def test_full_disk(tiny, trained, tmp_path):
     told = f"error: a checkpoint could not be written to {run}/checkpoints: "
     (paragraph,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert paragraph.startswith(told) and "File too large" in paragraph
-    assert f"; the newest complete checkpoint is {run}/checkpoints/4. Make room and give the same command again" in paragraph
+    assert (
+        f"; the newest complete checkpoint is {run}/checkpoints/4. Mend that (where the disk is full, make room) and give the same"
+        in paragraph
+    )
     assert checkpoints.steps(run) == [4] and not list(run.glob("*.tmp"))
     code, said = tiny.finish(run, STEPS)
     assert code == 0 and f"resuming {run} at step 4 of 24" in said, said

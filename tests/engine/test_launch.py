@@ -203,6 +203,8 @@ def test_init_from_another_vocabulary(refused, trained, tiny, tmp_path):
     flags = [f"VOCABULARY='{tmp_path}/other.txt'", f"CACHE_DIR='{tmp_path}/cache'", f"--gin_bindings=train.Run.init_from = '{trained}'"]
     said = refused(*flags)
     assert "the data was made with another vocabulary (SHA-256 " in said and said.endswith(f"; use {trained}/vocabulary")
+    said = refused(f"--gin_bindings=vocabularies.load.path = '{tmp_path}/other.txt'")
+    assert "than MaskedLM.vocabulary (" in said and said.endswith("name the one that the data has")
 
 
 @pytest.mark.parametrize(

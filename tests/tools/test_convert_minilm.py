@@ -88,8 +88,8 @@ def converted(tmp_path_factory):
 
 
 def test_sentence_embeddings(converted):
-    """Mean of the hidden states over the real tokens, normalised: 1e-4 through a whole model (DESIGN), and sentences of one meaning are
-    nearest to each other.
+    """Mean of the hidden states over the real tokens, normalised: 1e-4 through a whole model (CONTRIBUTING), and sentences of one
+    meaning are nearest to each other.
     """
     model = rootstock.load(converted)
     texts = (STORED / "sentences.txt").read_text(encoding="utf-8").splitlines()

@@ -26,7 +26,7 @@ def test_answers_as_the_pair(name, tmp_path):
     params |= {key: jax.random.normal(jax.random.key(1), x.shape) for key, x in params.items() if "/delta/" in key}
     converted.write_model_dir(tmp_path / "pair", blueprint, jax.device_get(params), None)
     assert encoder_of(str(tmp_path / "pair"), dropout=0.0).config.width == 8  # its discriminator's
-    assert keep_discriminator.main([str(tmp_path / "pair"), str(tmp_path / "kept")]) == 0
+    assert keep_discriminator.main([f"--from={tmp_path / 'pair'}", f"--to={tmp_path / 'kept'}"]) == 0
     kept, values = load.load(tmp_path / "kept")
     assert not [key for key in values if key.startswith("generator/") or "/base/" in key]
     assert type(kept.model).__name__ == "Discriminator"
@@ -37,7 +37,7 @@ def test_answers_as_the_pair(name, tmp_path):
 def test_another_model(tmp_path, capfd):
     blueprint = converted.drawn(electra.Discriminator, PAIRS["electra"][1].discriminator)
     converted.write_model_dir(tmp_path / "one", blueprint, jax.device_get(blueprint.init_params(jax.random.key(0))), None)
-    assert keep_discriminator.main([str(tmp_path / "one"), str(tmp_path / "kept")]) == 2
+    assert keep_discriminator.main([f"--from={tmp_path / 'one'}", f"--to={tmp_path / 'kept'}"]) == 2
     assert "only of electra.Pair or deberta_pair.Pair" in capfd.readouterr().err
     assert not (tmp_path / "kept").exists()
     assert keep_discriminator.summed({"a/base/table": np.ones(2), "a/delta/table": np.full(2, 0.5)})["a/table"].tolist() == [1.5, 1.5]
