@@ -4,7 +4,7 @@
 |-----------|--------------------------------------------------------------------------|-----------------------------------|
 | Layer     | an NNX module with the call signature of the one it replaces             | rational activation, MoE          |
 | Objective | `prepare(batch, ctx)`, `weights(batch)`, `(model, batch, ctx) -> Loss`   | masked LM, distillation           |
-| Graft     | `(model, key) -> model`, with a filter of trainable parameters           | adapters, LoRA, prompts           |
+| Graft     | `(model, key) -> model`; `train.Run.trainable` names what then moves     | adapters, LoRA, prompts           |
 | View      | `(params, ctx) -> params`, before the merge                              | pruning masks, quantisation       |
 | Gradient  | `grad_fn -> grad_fn`, outside accumulation or inside it                  | SAM outside, DP-SGD inside        |
 | Update    | an optax transformation and `eval_params`                                | LAMB, SWA, schedule-free          |
@@ -109,7 +109,9 @@ class Probe(Protocol):
 
 @runtime_checkable
 class Data(Protocol):
-    """Random access to a stream of examples: the position in it is one integer, the index of the next example over the whole run."""
+    """Random access to a stream of examples: the position in it is one integer, the index of the next example over the whole run. What
+    probes look at is finite and has a length.
+    """
 
     vocabulary: str | None  # the folder of the vocabulary that made the ids, and its SHA-256
     vocabulary_checksum: str | None

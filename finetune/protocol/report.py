@@ -42,7 +42,10 @@ class Spread:
         return found | {"standard_error": None if math.isnan(error) else error, "majority": self.majority, "scored": self.scored}
 
 
-SEVERAL = "An example of ReCoRD makes several rows for an encoder; LIMITS leaves rows of training out."
+SEVERAL = (
+    "A query of ReCoRD makes several rows: for an encoder one an entity, for T5 in training one an answer. "
+    "LIMITS leaves rows of training out."
+)
 Scores = Mapping[str, Mapping[str, Spread]]  # by task and metric
 
 
