@@ -43,7 +43,9 @@ _OTHER = "Name another directory (in a recipe --gin.CACHE_DIR=\"'DIR'\") or dele
 
 def build(task: Task, directory: str | Path, workers: int = 2, progress: bool = True) -> None:
     """Makes sure that `directory` holds the cache of `task`. One that is there already is compared with the task, and kept."""
-    directory = Path(directory).absolute()  # "." has no name to write beside
+    directory = Path(directory)
+    if not directory.name:
+        raise DataError(f"a cache is written to a folder of its own, and '{directory}' is the one that this command runs in.")
     if not (directory / cache.MANIFEST).is_file():
         # A mistake in the task shows before anything is touched.
         task.description()

@@ -58,12 +58,12 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         found = manifest["format"]
-        if found == FORMAT and (missing := {"splits", "fields", "vocabulary"} - manifest.keys()):
-            raise KeyError(*sorted(missing))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"'{path}' is not the manifest of a cache: {error!r}.") from error
     if found != FORMAT:
         raise DataError(f"'{path}' has cache format {found}; this version of Rootstock reads format {FORMAT}. Build the cache anew.")
+    if missing := {"splits", "fields", "vocabulary", "task", "inputs"} - manifest.keys():
+        raise DataError(f"'{path}' is not the manifest of a cache: it lacks {', '.join(sorted(missing))}.")
     return manifest
 
 
@@ -165,7 +165,7 @@ def read_rates(directory: str | Path) -> dict[str, float]:
     except FileNotFoundError as error:
         raise DataError(f"'{directory}' holds no mixture of caches: '{path}' is missing. `cache_tasks --mixture` writes it.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"'{path}' does not give the rates of a mixture: {error}") from error
+        raise DataError(f"'{path}' does not give the rates of a mixture: {error!r}") from error
 
 
 def baseline(source: Source) -> dict[str, float]:

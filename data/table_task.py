@@ -141,7 +141,7 @@ def _table(path: Path, needed: Sequence[str]) -> Iterator[Record]:
             values, where = line.rstrip("\n").split("\t"), f"'{path}' line {number}"
             if names is None:
                 names = values
-                if len(set(names)) < len(names):
+                if len(set(filled := [name for name in names if name])) < len(filled):
                     raise DataError(f"{where} is a header that names a column twice. Seen: {', '.join(names)[:200]}")
                 if missing := [name for name in needed if name not in names]:
                     raise DataError(f"{where} should be a header with {', '.join(map(repr, missing))}. Seen: {', '.join(names)[:200]}")

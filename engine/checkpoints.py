@@ -105,6 +105,7 @@ class Checkpoints:
             if signals.agreed(wrong is not None):  # the first process reads all files, the others hear of it
                 self._set_aside(step, wrong or "as the first process found")
                 continue
+            found = failed = None
             try:
                 found = self.manager.restore(
                     step,
@@ -115,9 +116,11 @@ class Checkpoints:
                     ),
                 )
             except Exception as error:
-                told = f"{type(error).__name__}: {error}".splitlines()[0]
+                failed = error
+            if signals.agreed(failed is not None):
+                told = f"{type(failed).__name__}: {failed}".splitlines()[0] if failed else "as another process found"
                 if checksums.sealed(self.folder / str(step)):
-                    raise UserError(f"the checkpoint {self.folder / str(step)} is whole, but it does not fit this run: {told}") from error
+                    raise UserError(f"the checkpoint {self.folder / str(step)} is whole, but it does not fit this run: {told}") from failed
                 self._set_aside(step, told)
                 continue
             names = state.params.keys()
@@ -186,26 +189,27 @@ def shapes(model_dir: str | pathlib.Path, step: int | None = None) -> dict[str, 
         return {name: tuple(found.shape) for name, found in checkpointer.metadata(path).item_metadata.items()}
 
 
-def check(model_dir: str | pathlib.Path, step: int | None = None, item: str = "") -> None:
-    """Raises UserError for a damaged checkpoint, or for damage in one item of it. To be called before Orbax reads anything: over damaged
-    files it raises whatever it stumbles on, and its threads print tracebacks of their own.
+def check(model_dir: str | pathlib.Path, step: int | None = None) -> None:
+    """Raises UserError for a damaged checkpoint. To be called before Orbax reads anything: over damaged files it raises whatever it
+    stumbles on, and its threads print tracebacks of their own.
     """
     path = folder(model_dir) / str(newest(model_dir) if step is None else step)
-    if (wrong := checksums.damage(path, item)) is not None:
+    if (wrong := checksums.damage(path)) is not None:
         raise UserError(f"the checkpoint {path} is damaged: {wrong}; use an older one of {model_dir} or copy it again")
 
 
 def read_params(
-    model_dir: str | pathlib.Path,
-    shardings: Mapping[str, jax.sharding.Sharding] | None = None,
-    step: int | None = None,
-    checked: bool = False,
+    model_dir: str | pathlib.Path, shardings: Mapping[str, jax.sharding.Sharding] | None = None, step: int | None = None
 ) -> Params:
-    """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, in the host's memory). `checked`: the
-    caller has looked for damage, which reads every byte.
-    """
-    if not checked:
-        check(model_dir, step, "params")
+    """Only the parameters of a checkpoint, by storage name, each in its sharding (default: whole, in the host's memory)."""
+    check(model_dir, step)
+    return checked_params(model_dir, shardings, step)
+
+
+def checked_params(
+    model_dir: str | pathlib.Path, shardings: Mapping[str, jax.sharding.Sharding] | None = None, step: int | None = None
+) -> Params:
+    """The same, where `check` has been called: it reads every byte."""
     with _opened(model_dir, step, "params") as (checkpointer, path):
         alone = jax.sharding.SingleDeviceSharding(_host())
         return checkpointer.restore(

@@ -21,10 +21,8 @@ def sealed(folder: pathlib.Path) -> bool:
     return (folder / SEAL).exists()
 
 
-def damage(folder: pathlib.Path, item: str = "") -> str | None:
-    """What is wrong with a sealed checkpoint, or with one item of it, or None. One that was killed before it was sealed is whole by
-    Orbax's own rename.
-    """
+def damage(folder: pathlib.Path) -> str | None:
+    """What is wrong with a sealed checkpoint, or None. One that was killed before it was sealed is whole by Orbax's own rename."""
     if not sealed(folder):
         return None
     try:
@@ -32,8 +30,6 @@ def damage(folder: pathlib.Path, item: str = "") -> str | None:
     except (ValueError, TypeError, AttributeError):
         return f"{SEAL} is no list of checksums"
     for name, (size, crc) in sums.items():
-        if not name.startswith(item):
-            continue
         file = folder / name
         if not file.is_file():
             return f"{name} is missing"

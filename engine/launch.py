@@ -29,13 +29,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MISNAMED = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 RECIPES = PACKAGE / "gin_configs"
-DRY_RUN = "print parameters, memory, steps, time and disk that the run would take, then stop; builds the token cache where it is absent"
 
 
 def main(program: str, description: str, argv: Sequence[str] | None = None) -> int:
     """Parses flags, binds gin, trains; returns the exit code. The whole of `python -m rootstock.pretrain` and `... finetune`."""
     host_memory.keep()
-    flags = parse(program, description, sys.argv[1:] if argv is None else argv)
+    dry_run = "print parameters, memory, steps, time and disk of the run, then stop; builds the token cache where it is absent"
+    flags = parse(program, description, sys.argv[1:] if argv is None else argv, dry_run, _add_processes)
     return guarded(lambda: _run(program, flags))
 
 
@@ -67,9 +67,11 @@ def guarded(function: Callable[[], int | None]) -> int:
         return _mistake(told)
 
 
-def parse(program: str, description: str, argv: Sequence[str], dry_run: str = DRY_RUN, alone: bool = False) -> argparse.Namespace:
-    """Flags; `--gin.NAME=value` is short for `--gin_bindings="NAME = value"`. `dry_run` is the help of that flag; a program that runs
-    `alone` has none for several processes.
+def parse(
+    program: str, description: str, argv: Sequence[str], dry_run: str, more: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+) -> argparse.Namespace:
+    """Flags; `--gin.NAME=value` is short for `--gin_bindings="NAME = value"`. `dry_run` is the help of that flag, `more` adds flags of the
+    program's own.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {program}",
@@ -98,8 +100,7 @@ def parse(program: str, description: str, argv: Sequence[str], dry_run: str = DR
     )
     parser.add_argument("--gin_search_paths", default="", metavar="DIRS", help="more folders to look for recipes in, separated by commas")
     parser.add_argument("--dry_run", action="store_true", help=dry_run)
-    if not alone:
-        _add_processes(parser)
+    more(parser)
     rest, short = [], []
     for argument in argv:
         (short if re.match(r"--gin\.[\w./@]+=", argument) else rest).append(argument)

@@ -20,12 +20,12 @@ def load(directory: str | pathlib.Path, shape: mesh.Shape | None = None, step: i
     """Blueprint and parameters of a checkpoint (the newest by default), on one device or over the mesh of `shape`."""
     devices = jax.devices() if shape else jax.devices()[:1]
     blueprint = draw(directory, Partitioner(mesh.make(shape or mesh.Shape(), devices)))
-    checkpoints.check(directory, step, "params")
+    checkpoints.check(directory, step)
     saved = checkpoints.shapes(directory, step)
     wanted = {name: spec.shape for name, spec in blueprint.specs.items()}
     if wanted != saved:
         raise UserError(f"the checkpoint in {directory} does not fit its config.json: {_difference(_canonical(wanted), _canonical(saved))}")
-    return blueprint, checkpoints.read_params(directory, blueprint.shardings, step, checked=True)
+    return blueprint, checkpoints.checked_params(directory, blueprint.shardings, step)
 
 
 def _canonical(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

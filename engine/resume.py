@@ -5,6 +5,7 @@ import importlib.metadata
 import pathlib
 import re
 import sys
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from rootstock.engine import checkpoints
 from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import read_config
+from rootstock.engine.sockets import Objective
 from rootstock.engine.state import Blueprint, TrainState
 from rootstock.models.layers import stack
 from rootstock.models.layers.parameters import Params
@@ -106,3 +108,14 @@ def check_vocabulary(source: str, checksum: str | None) -> None:
             f"the data was made with another vocabulary (SHA-256 {checksum[:12]}...) than the checkpoint {source} ({known[:12]}...), "
             f"so its word embeddings would stand for other words; use {source}/vocabulary"
         )
+
+
+def check_objectives(objectives: Sequence[Objective], checksum: str | None) -> None:
+    """Masks and special pieces go by an objective's vocabulary, where it has one; refuses data whose ids are another's."""
+    for objective in objectives:
+        known = getattr(getattr(objective, "vocabulary", None), "checksum", None)
+        if checksum and known and checksum != known:
+            raise UserError(
+                f"the data was made with another vocabulary (SHA-256 {checksum[:12]}...) than {type(objective).__name__}.vocabulary "
+                f"({known[:12]}...); name the one that the data has"
+            )

@@ -19,6 +19,7 @@ from jaxtyping import Array, Key
 from rootstock.engine import (
     additions,
     checkpoints,
+    describe,
     feed,
     flops,
     metrics,
@@ -137,7 +138,8 @@ class Running:
         self.batches = {size: feed.abstract(run.data, size, self.partitioner) for size in run.ramp.sizes(run.train_steps)}
         for size in self.batches:
             self._check_slices(size)
-        self._check_vocabulary()
+        resume.check_objectives([phase.objective for phase in run.phases], run.data.vocabulary_checksum)
+        describe.describe(self.blueprint.model.config)  # which config.json will hold
         # Tracing the forward pass brings out what does not fit together before anything is written.
         # It also calls the methods of a step, so that config.gin has their parameters: gin tells those of what has been called.
         for method in (run.gradient, run.micro_gradient):
@@ -157,17 +159,6 @@ class Running:
                 raise UserError(
                     f"a batch of {leaf.shape[0]} examples cannot be cut into {parts} micro-batches on {self.partitioner.batch_shards} "
                     "data shards; change micro_batch_size, BATCH_SIZE or the mesh"
-                )
-
-    def _check_vocabulary(self) -> None:
-        """Masks and special pieces go by an objective's vocabulary, where it has one, and ids by that of the data."""
-        made = self.run.data.vocabulary_checksum
-        for objective in (phase.objective for phase in self.run.phases):
-            known = getattr(getattr(objective, "vocabulary", None), "checksum", None)
-            if made and known and made != known:
-                raise UserError(
-                    f"the data was made with another vocabulary (SHA-256 {made[:12]}...) than {type(objective).__name__}.vocabulary "
-                    f"({known[:12]}...); name the one that the data has"
                 )
 
     @property
@@ -294,6 +285,11 @@ def _open(running: Running, config: str, command: str) -> None:
         resume.check_vocabulary(folder, run.data.vocabulary_checksum)
     running.state, position = restored or (running.initial_state(), None)
     running.step = int(running.state.step)
+    if running.step >= run.train_steps and not restored:
+        raise UserError(
+            f"train.Run.continue_from: {run.continue_from} is at step {running.step}, and TRAIN_STEPS, which counts from its beginning, is "
+            f"{run.train_steps}: nothing is left to train"
+        )
     if position and position["examples"] != run.ramp.position(running.step):
         raise UserError(
             f"the checkpoint of step {running.step} has consumed {position['examples']} examples, this batch schedule "
@@ -319,11 +315,6 @@ def _open(running: Running, config: str, command: str) -> None:
 def _loop(running: Running, stop: signals.Signals) -> None:
     run, goodput = running.run, running.goodput
     begin, elapsed = running.step, float(running.state.elapsed)
-    if begin >= run.train_steps and not running.resumed:
-        raise UserError(
-            f"train.Run.continue_from: {run.continue_from} is at step {begin}, and TRAIN_STEPS is {run.train_steps}, which counts from its "
-            "beginning: nothing is left to train"
-        )
     if begin >= run.train_steps:
         running.say(f"{running.model_dir} is at step {begin} of {run.train_steps}: nothing to train")
         return

@@ -17,7 +17,7 @@ from rootstock.engine.sockets import Params
 from rootstock.engine.state import Blueprint
 from rootstock.finetune.decoding import Generator, Scorer
 from rootstock.finetune.finetuned import Config
-from rootstock.finetune.heads import Head
+from rootstock.finetune.heads import Classification, Head, SpanClassification
 from rootstock.finetune.predictions import Predictions
 from rootstock.finetune.scores import Gathered
 from rootstock.finetune.tasks import Split, Task
@@ -106,7 +106,8 @@ class ByHeads:
 
     def refusal(self, missing: Mapping[str, str]) -> UserError:
         known = ", ".join(self.heads) or "no task: fine-tune it first"
-        reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
+        whys = dict.fromkeys(missing.values())
+        reasons = "; ".join(f"{', '.join(name for name in missing if missing[name] == why)} ({why})" for why in whys)
         return UserError(f"{self.opened.name} cannot answer {reasons}; it has heads for {known}")
 
     def rows(self, task: Task) -> Rows:
@@ -122,20 +123,27 @@ class ByHeads:
     def _lacks(self, task: Task) -> str:
         """Why no head answers a task; "" if one does. A converted head may have other classes than the task of its name."""
         if task.head_name not in self.heads:
-            return f"no head for {task.head_name}"
-        head, wanted = self.heads[task.head_name], task.describe_head()
-        if (head.kind, head.outputs) != (wanted.kind, wanted.outputs):
-            told = "{0.kind.__name__} of {0.outputs}".format
-            return f"its head is a {told(head)}, the task wants a {told(wanted)}"
-        if head.labels and sorted(map(_plain, head.labels)) != sorted(map(_plain, task.labels)):
-            names = f"{', '.join(head.labels)}, the task {', '.join(task.labels)}"
-            return f"its head tells apart {names}; if they mean the same, in this order, write the task's names into config.json"
+            return "no head" if task.head_name == task.name else f"no head for {task.head_name}"
+        found, wanted = (
+            f"a {head.kind.__name__} of {head.kind.outputs_of(head)}" for head in (self.heads[task.head_name], task.describe_head())
+        )
+        if found != wanted:
+            return f"its head is {found}, the task wants {wanted}"
+        names, asked = self._classes(task), [_plain(label) for label in task.labels]
+        if names != asked and (sorted(names) != sorted(asked) or len(set(names)) < len(names)):
+            labels = self.heads[task.head_name].labels
+            return f"its head tells apart {', '.join(labels)}, the task {', '.join(task.labels)}; give equal classes equal names"
         return ""
 
+    def _classes(self, task: Task) -> list[str]:
+        """The classes of a head in order, where it has one output for each and knows their names; else the task's own."""
+        labels = self.heads[task.head_name].labels if task.head in (Classification, SpanClassification) else ()
+        return [_plain(label) for label in labels or task.labels]
+
     def _order(self, task: Task) -> tuple[int, ...] | None:
-        """The head's output of each class of the task, where the head's classes have names."""
-        names = [_plain(label) for label in self.heads[task.head_name].labels]
-        return tuple(names.index(_plain(label)) for label in task.labels) if names else None
+        """Which output of the head stands for each class of the task, if not in turn."""
+        names, asked = self._classes(task), [_plain(label) for label in task.labels]
+        return None if names == asked else tuple(map(names.index, asked))
 
 
 class InWords:

@@ -79,9 +79,10 @@ def evaluate(directory: str, tasks: Sequence[str], data_dir: str, **how: Any) ->
     outcome = predict(directory, tasks, data_dir, **how)
     blind = [name for name, result in outcome.results.items() if not result.predictions.scored]
     why = {name: f"the split '{outcome.results[name].split.split}' has no labels" for name in blind}
-    if blind and (len(blind) == len(outcome.results) or not set(tasks) & set(SUITES)):
+    named = [find(name).name for name in tasks if name not in SUITES]
+    if refused := blind if len(blind) == len(outcome.results) else [name for name in blind if name in named]:
         raise UserError(
-            f"{blind[0]} cannot be scored: {why[blind[0]]} in {data_dir}. To write predictions on test rows for a leaderboard use "
+            f"{refused[0]} cannot be scored: {why[refused[0]]} in {data_dir}. To write predictions on test rows for a leaderboard use "
             "--submission=FILE.zip"
         )
     seen = {name: result for name, result in outcome.results.items() if name not in blind}

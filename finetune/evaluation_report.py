@@ -73,7 +73,7 @@ def _in_words(name: str, result: Result) -> Iterator[str]:
     unread = result.predictions.unread
     if unread:
         often, times = unread.most_common(1)[0]
-        stand = "count as wrong" if result.predictions.scored else "stand as the first class"
+        stand = "count as wrong" if result.predictions.scored else "say nothing (a submission has the first class, 0 or the text)"
         yield f"{name}: {unread.total():,} of {len(result.predictions):,} texts are no answer and {stand}; {times:,} are {often!r}"
     for side, length in (("inputs", "--length"), ("targets", "--target_length")):
         if count := result.counts.get(f"cut_{side}"):

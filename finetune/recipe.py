@@ -59,6 +59,7 @@ def training(
     no whole number of rows is rounded to one. Of a task in `limits` only so many rows, the first ones.
     """
     tasks = [find(name).name for name in tasks]
+    shares = None if shares is None else {find(name).name: share for name, share in shares.items()}
     if shares is not None and (without := [name for name in tasks if name not in shares]):
         raise UserError(f"recipe.training.shares is {dict(shares)}; it has no share for {', '.join(without)}")
     rows = limited({name: _read(name, "train", data_dir, vocabulary, length) for name in tasks}, limits)

@@ -29,7 +29,7 @@ PROTOCOL = "rootstock.finetune.protocol.Protocol"
 def main(argv: Sequence[str] | None = None) -> int:
     program = "rootstock.finetune.superglue"
     host_memory.keep()
-    flags = launch.parse(program, __doc__, sys.argv[1:] if argv is None else argv, dry_run="list the runs, then stop", alone=True)
+    flags = launch.parse(program, __doc__, sys.argv[1:] if argv is None else argv, "list the runs, then stop")
     return launch.guarded(lambda: _run(flags))
 
 
@@ -83,7 +83,7 @@ def _lacks(name: str, predicted: Sequence[str]) -> str:
         rows = task.rows(data_dir, "", launch.macro("LENGTH"))
         there = rows.splits
         for split in {task.splits.get(split, split) for split in (*needed, *predicted)} & set(there):
-            collections.deque(rows.examples(split), maxlen=0)
+            collections.deque(rows.examples(split) if hasattr(rows, "examples") else (), maxlen=0)
     except DataError as error:
         return str(error)
     lacking = [split for split in needed if task.splits.get(split, split) not in there]

@@ -164,7 +164,7 @@ def test_classes_go_by_their_names(tiny, copied, capsys):
     config["model"]["heads"]["boolq"]["labels"] = ["no", "yes"]
     path.write_text(json.dumps(config))
     assert evaluate.main(flags) == 2
-    assert "boolq: its head tells apart no, yes, the task False, True; if they mean the same" in capsys.readouterr().err
+    assert "boolq (its head tells apart no, yes, the task False, True; give equal classes equal names)" in capsys.readouterr().err
 
 
 def test_a_task_by_its_dotted_path(tiny, trained, tmp_path, monkeypatch, capsys):
@@ -192,7 +192,7 @@ def test_majority_is_of_the_same_rows(tiny, finetuned, trained):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--tasks=cb"], "cannot answer cb: no head for cb; it has heads for boolq, copa, wsc"),
+        (["--tasks=cb"], "cannot answer cb (no head); it has heads for boolq, copa, wsc"),
         (["--tasks=boolk"], "there is no task 'boolk'; known are ax, axb, axg, boolq, cb, cola, copa, "),
         (["--tasks="], "--tasks= names no task"),
         (
@@ -219,7 +219,7 @@ def test_mistakes_of_evaluate(tiny, finetuned, capsys, flags, message):
 def test_evaluate_of_what_is_no_finetuned_model(tiny, trained, tmp_path, capsys):
     flags = ["--tasks=copa", f"--data_dir={tiny.folder / 'superglue'}"]
     assert evaluate.main([f"--checkpoint={trained}", *flags]) == 2
-    assert "no head for copa; it has heads for no task: fine-tune it first" in capsys.readouterr().err
+    assert "cannot answer copa (no head); it has heads for no task: fine-tune it first" in capsys.readouterr().err
     assert evaluate.main([f"--checkpoint={tmp_path}", *flags]) == 2
     assert "is not a MODEL_DIR: it holds no config.json" in capsys.readouterr().err
 

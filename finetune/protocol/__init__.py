@@ -67,6 +67,7 @@ class Protocol:
     overlaps: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        self.tasks, self.also = ([find(name).name for name in names] for names in (self.tasks, self.also))
         for name in ("tasks", "seeds"):
             values = list(getattr(self, name))
             if not values or len(set(values)) < len(values):
@@ -78,7 +79,6 @@ class Protocol:
             raise UserError(f"two points of the grid would share the folder {twice[0]}: they are equal but for spaces, / and _, or types")
         if not self.evaluations >= 0:
             raise UserError(f"protocol.Protocol.evaluations is {self.evaluations}; expected how many an epoch, 0 for one at the end")
-        self.tasks = [find(name).name for name in self.tasks]
         for name in self.tasks:
             if other := find(name).answered_by:
                 raise UserError(
@@ -87,6 +87,8 @@ class Protocol:
         for name in self.also:
             if find(name).answered_by is None:
                 raise UserError(f"{name} has training rows of its own; name it in TASKS")
+            if tuple(find(name).labels) != tuple(find(find(name).answered_by).labels):
+                raise UserError(f"{name} has other classes than {find(name).answered_by}, by whose head it is answered: give it the same")
 
     @property
     def units(self) -> list[Unit]:

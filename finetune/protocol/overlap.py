@@ -11,7 +11,7 @@ from rootstock.engine.resume import bindings
 
 # Of a pretraining recipe: what names its texts, and the runs that it began with.
 SOURCES = re.compile(r"DATA_DIR|CACHE_DIR|sources\.\w+\.(files|folder|name|data_dir)")
-BEFORE = re.compile(r"INIT_FROM|UPCYCLED|train\.Run\.(init_from|continue_from)")
+BEFORE = re.compile(r"ENCODER|PRETRAINED|INIT_FROM|train\.Run\.(init_from|continue_from)")
 
 
 def pretraining_files(encoder: str | pathlib.Path) -> list[str]:

@@ -14,13 +14,14 @@ from rootstock.data.errors import DataError
 from rootstock.data.shards import sha256
 from rootstock.engine import launch, resume, train
 from rootstock.engine.checkpoints import folder as checkpoints_of
+from rootstock.engine.checkpoints import steps as steps_of
 from rootstock.engine.errors import UserError
 from rootstock.engine.model_dir import write_atomically
 from rootstock.finetune.outcome import PREDICTIONS
 from rootstock.finetune.protocol import Planned, Protocol, dev
 from rootstock.finetune.tasks import find
 
-RESULT, BEGUN, RUN = "result.json", "begun.json", "run.json"
+RESULT, RUN = "result.json", "run.json"
 _HELD = "what DATA_DIR holds"
 # What finished runs may differ in, beside what may differ between two starts of one run: how many there are, how they were watched.
 _FREE = re.compile(r"^(protocol\.Protocol\.\w+|dev\.Dev\.(every|batch_size))$")
@@ -88,10 +89,10 @@ def run(recipe: Recipe, protocol: Protocol, planned: Planned, texts: Mapping[str
     if (found := _read(folder)) is not None:
         _check_same(folder, found["settings"], settings)
         return Trained(planned, folder, found)
-    _begin(folder, settings)
     started = time.monotonic()
     training = _training_rows()
     epoch, steps = _lengths(training, _macro("EPOCHS"), _macro("BATCH_SIZE"))
+    _check_steps(folder, steps)
     every = max(1, round(epoch / protocol.evaluations)) if protocol.evaluations else steps
     bind(recipe, protocol, planned, texts, f"TRAIN_STEPS = {steps}", f"dev.Dev.every = {every}")
     running = _train(recipe.command)
@@ -209,13 +210,15 @@ def _read(folder: pathlib.Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def _begin(folder: pathlib.Path, settings: Mapping[str, str]) -> None:
-    """Says what a run began with. One that was killed goes on with the same: other EPOCHS would be another schedule."""
-    path = folder / BEGUN
-    if path.is_file():
-        _check_same(folder, json.loads(path.read_text()), settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(settings) + "\n")
+def _check_steps(folder: pathlib.Path, steps: int) -> None:
+    """A run that was killed goes on to as many steps as it began with: others would be another schedule."""
+    config = folder / "config.gin"
+    before = resume.bindings(config.read_text()).get("TRAIN_STEPS") if config.is_file() and steps_of(folder) else None
+    if before not in (None, str(steps)):
+        raise UserError(
+            f"{folder} was begun with {before} steps, and EPOCHS, LIMITS or the rows now make {steps}: choose another MODEL_DIR, or delete "
+            "that folder"
+        )
 
 
 def _check_same(folder: pathlib.Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

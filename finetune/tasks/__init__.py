@@ -132,7 +132,8 @@ def find(name: str) -> Task:
             f"there is no task {name!r}; known are {', '.join(sorted(known))}, or the dotted path of a rootstock.finetune.tasks.Task of "
             "your own"
         )
-    add(task)
+    if known.get(task.name) is not task:
+        add(task)
     return task
 
 

@@ -60,7 +60,7 @@ class Generation:
     masking: Masking
 
     def __post_init__(self):
-        self.mlm = self.masking.mlm()
+        self.mlm, self.vocabulary = self.masking.mlm(), self.masking.vocabulary
         self.scales = self.mlm.scales
 
     def prepare(self, batch: Batch, ctx: Context) -> Batch:
@@ -83,7 +83,7 @@ class Detection:
     disallow_correct: bool = False
 
     def __post_init__(self):
-        self.generation = Generation(self.masking)
+        self.generation, self.vocabulary = Generation(self.masking), self.masking.vocabulary
         self.scales = {"rtd": optax.constant_schedule(self.scale)}
 
     def prepare(self, batch: Batch, ctx: Context) -> Batch:
@@ -134,12 +134,8 @@ class ReplacedTokens:
 
     def __post_init__(self):
         self.detection = Detection(self.masking, self.scale, self.temperature, self.disallow_correct)
-        self.generation = self.detection.generation
+        self.generation, self.vocabulary = self.detection.generation, self.masking.vocabulary
         self.scales = {**self.generation.scales, **self.detection.scales}
-
-    @property
-    def vocabulary(self) -> masking.Vocabulary:
-        return self.masking.vocabulary
 
     def prepare(self, batch: Batch, ctx: Context) -> Batch:
         return self.generation.prepare(batch, ctx)

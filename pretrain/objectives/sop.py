@@ -24,6 +24,7 @@ class SentenceOrder:
     scale: float = 1.0
 
     def __post_init__(self):
+        self.vocabulary = self.mlm.vocabulary
         self.scales = {**self.mlm.scales, "sop": optax.constant_schedule(self.scale)}
 
     def prepare(self, batch: Batch, ctx: Context) -> Batch:

@@ -207,7 +207,7 @@ def test_a_shard_of_another_cache(directory):
         ("{", "is not the manifest of a cache"),
         ('{"format": 99}', "has cache format 99; this version of Rootstock reads format 1"),
         ("[]", "is not"),
-        ('{"format": 1, "fields": {}}', "is not the manifest of a cache: .*splits"),
+        ('{"format": 1, "fields": {}}', "is not the manifest of a cache: it lacks inputs, splits, task, vocabulary"),
     ],
 )
 def test_manifests(directory, content, message):

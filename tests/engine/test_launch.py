@@ -277,6 +277,6 @@ def test_macros():
 
 def test_command_can_be_repeated():
     flags = ["--gin_file=x.gin", "--gin.MODEL_DIR='runs/my run'", "--gin.TASKS=('boolq',)", "--gin.SEED=1", "--gin_bindings=a.b = 'c'"]
-    command = launch.parse("rootstock.pretrain", "", flags).command
+    command = launch.parse("rootstock.pretrain", "", flags, "").command
     assert shlex.split(command) == ["python", "-m", "rootstock.pretrain", *flags]
     assert "--gin.MODEL_DIR=\"'runs/my run'\"" in command

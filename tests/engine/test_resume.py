@@ -159,7 +159,8 @@ def test_nothing_to_continue_from(tiny, trained, tmp_path, capfd):
     assert "a run begins with init_from" in capfd.readouterr().err
     other = ["--gin_bindings=train.Run.update = @optimizers.lamb()", "--gin_bindings=optimizers.lamb.learning_rate = 1e-3"]
     assert tiny.run(tmp_path / "less", "TRAIN_STEPS=4", source) == 2
-    assert f"{trained} is at step 24, and TRAIN_STEPS is 4, which counts from its beginning" in capfd.readouterr().err
+    assert f"{trained} is at step 24, and TRAIN_STEPS, which counts from its beginning, is 4" in capfd.readouterr().err
+    assert not (tmp_path / "less").exists()
     assert tiny.run(tmp_path / "other", "TRAIN_STEPS=28", source, *other) == 2
     assert "train.Run.continue_from: the checkpoint " in (said := capfd.readouterr().err) and "optimizer with its moments" in said
 

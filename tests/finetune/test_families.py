@@ -15,6 +15,7 @@ from rootstock.engine.state import Blueprint
 from rootstock.finetune import finetuned, heads
 from rootstock.finetune.answerers import Asked, ByHeads, Opened
 from rootstock.finetune.objective import Multitask
+from rootstock.finetune.tasks import find
 from rootstock.models import albert, bert, deberta, electra, modernbert, roberta
 from rootstock.models.layers import stack
 from rootstock.models.layers.axes import constrained_by
@@ -86,6 +87,31 @@ def test_rows_of_an_evaluation_fit_the_model(name, most, expected):
         jnp.zeros((1, length), jnp.int32),
     )
     assert jax.tree.leaves(hidden)[0].shape[1] == length
+
+
+@pytest.mark.parametrize(
+    "task, head, order",
+    [
+        ("mnli", heads.Head(heads.Classification, 3, labels=("CONTRADICTION", "NEUTRAL", "ENTAILMENT")), (2, 1, 0)),
+        ("mnli", heads.Head(heads.Classification, 3), None),
+        ("mnli", heads.Head(heads.Classification, 3, labels=("a", "b", "c")), "its head tells apart a, b, c, the task entailment"),
+        ("mnli", heads.Head(heads.Classification, 2), "its head is a Classification of 2, the task wants a Classification of 3"),
+        ("copa", heads.Head(heads.MultipleChoice, 1), None),  # as convert_hf has it
+        ("stsb", heads.Head(heads.Regression, 1, labels=("score",)), None),
+        ("rte", heads.Head(heads.Classification, 2, labels=("not-entailment", "entailment")), (1, 0)),
+        ("rte", heads.Head(heads.Classification, 2, labels=("Entailment", "entailment")), "give equal classes equal names"),
+    ],
+)
+def test_heads_of_other_programs(task, head, order):
+    """Which of a converted head's outputs stands for each class, or why it does not answer the task."""
+    kind, config = FAMILIES["bert"]
+    whole = finetuned.Config(finetuned.Encoder(kind, config), {task: head})
+    drawn = Blueprint.draw(lambda key: finetuned.Finetuned(whole, key), Partitioner(mesh.make(mesh.Shape(), jax.devices()[:1])))
+    by = ByHeads(Opened("x", drawn, {}), Asked("", ""))
+    if isinstance(order, str):
+        assert order in by.missing([find(task)])[task]
+    else:
+        assert by.missing([find(task)]) == {} and by._order(find(task)) == order
 
 
 @functools.cache

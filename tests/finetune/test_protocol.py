@@ -34,7 +34,7 @@ def planned(protocol, unit, scores):
 
 
 def test_every_task_with_every_seed():
-    protocol = Protocol("x", ("rte", "cb"), (3, 4), also=("axb", "mnli_mismatched"))
+    protocol = Protocol("x", ("rte", "cb"), (3, 4), also=("rootstock.finetune.tasks.superglue.axb", "mnli_mismatched"))
     assert [(unit.name, unit.evaluated) for unit in protocol.units] == [("rte", ("rte", "axb")), ("cb", ("cb",))]
     assert [planned(protocol, unit, {}) for unit in protocol.units] == [["rte/seed3", "rte/seed4"], ["cb/seed3", "cb/seed4"]]
     assert protocol.count() == 4
@@ -64,6 +64,7 @@ def test_the_best_point_of_the_grid_gets_the_other_seeds():
         (dict(grid={"ENCODER": ("a/b", "a_b")}), "would share the folder ENCODER=a_b"),
         (dict(tasks=("axb",)), "axb is not trained on: its rows are answered by the head of rte"),
         (dict(also=("cb",)), "cb has training rows of its own; name it in TASKS"),
+        (dict(tasks=("rte", "rootstock.finetune.tasks.superglue.rte")), r"protocol.Protocol.tasks is \['rte', 'rte'\]"),
         (dict(evaluations=-1), "protocol.Protocol.evaluations is -1"),
     ],
 )
@@ -196,7 +197,7 @@ def test_overlap_is_told_by_the_cache_and_the_recipe(tmp_path):
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(json.dumps({"inputs": [{"file": name}]} if name else [1]))  # not all are ours
     (later / "config.gin").write_text(
-        f"train.Run.init_from = %INIT_FROM\nINIT_FROM = '{encoder}'\n"
+        f"train.Run.init_from = %INIT_FROM\nINIT_FROM = %ENCODER\nENCODER = '{encoder}'\n"
         f"sources.SavedDataset.folder = '{saved}'\nDATA_DIR = ['{tmp_path / 'texts'}']\n"
     )
     assert set(overlap.pretraining_files(later)) - set(overlap.pretraining_files(encoder)) == {
@@ -431,9 +432,11 @@ def test_another_recipe_is_refused(follow, followed, tmp_path, capsys):
     assert follow(followed, "LEARNING_RATE = 2e-2") == 2
     assert "was run with another recipe: LEARNING_RATE was 0.01, is now 0.02" in capsys.readouterr().err
     shutil.copytree(followed, tmp_path / "killed")
-    (tmp_path / "killed/runs/reviews/seed1/result.json").unlink()  # it was begun, and did not end
+    seed = tmp_path / "killed/runs/reviews/seed1"
+    (seed / "result.json").unlink()
+    (seed / "checkpoints/5").mkdir(parents=True)  # it was begun, and did not end
     assert follow(tmp_path / "killed", "EPOCHS = 4", "protocol.Protocol.seeds = (1,)") == 2
-    assert "was run with another recipe: EPOCHS was 3, is now 4" in capsys.readouterr().err
+    assert f"{seed} was begun with 15 steps, and EPOCHS, LIMITS or the rows now make 20" in capsys.readouterr().err
 
 
 def test_a_bad_row_is_told_before_anything_runs(follow, reviews, tmp_path, capsys):
