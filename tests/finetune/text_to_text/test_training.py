@@ -89,16 +89,19 @@ def test_the_command(finetuned_t5, tiny, tmp_path, capsys):
     assert "boolq has no split 'test'" in capsys.readouterr().err
 
 
-def test_leaderboard_files(finetuned_t5, tiny, tmp_path):
-    """Test rows without labels, whose targets are <unk>."""
+def test_leaderboard_files(finetuned_t5, random_t5, tmp_path, capsys):
+    """Test rows without labels, whose targets are <unk>. Answers that nobody can read are told, and can be looked at."""
     folder = tmp_path / "data" / "BoolQ"
     folder.mkdir(parents=True)
     row = {"question": "is it june", "passage": "the cat"}
     for split, more in (("val", {"label": True}), ("test", {})):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps({**row, "idx": i, **more}) + "\n" for i in range(3)))
     archive = tmp_path / "a.zip"
-    where = [f"--checkpoint={finetuned_t5}", f"--data_dir={tmp_path / 'data'}", "--length=24", "--target_length=5"]
-    assert evaluate.main([*where, "--tasks=boolq", f"--submission={archive}"]) == 0
+    where = [f"--data_dir={tmp_path / 'data'}", "--length=24", "--target_length=5", "--tasks=boolq", f"--submission={archive}"]
+    assert evaluate.main([f"--checkpoint={random_t5}", *where]) == 0
+    assert "warning: of the test rows boolq: 3 of 3 texts are no answer and say nothing" in capsys.readouterr().out
+    assert len((random_t5 / "predictions" / "boolq.test.jsonl").read_text().splitlines()) == 3
+    assert evaluate.main([f"--checkpoint={finetuned_t5}", *where]) == 0
     with zipfile.ZipFile(archive) as opened:
         lines = opened.read("BoolQ.jsonl").decode().splitlines()
     assert [set(json.loads(line)) for line in lines] == [{"idx", "label"}] * 3 and len(set(lines)) == 3
